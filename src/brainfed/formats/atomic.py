@@ -1,0 +1,205 @@
+"""The only place that writes: a file appears whole under its name, or not at all.
+
+A file is written beside its target under a name that begins with `.tmp-`, flushed to the disk, and
+put in place by one rename. After a kill, what is left over is such a temporary file, which the next
+command in the workspace removes.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from brainfed.errors import ConflictError, ResourceError, TooLargeError
+
+TEMPORARY_PREFIX = ".tmp-"
+_PIECE_BYTES = 2**20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def new_path(path: Path, *, mode: int = 0o644, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; on success it becomes `path`.
+
+    For writers that open files themselves (HDF5, SimpleITK). The temporary name keeps the suffixes.
+
+    Args:
+        path: The file to make.
+        mode: Permissions of the new file.
+        replace: Whether a file that is there already may be replaced.
+
+    Raises:
+        ConflictError: The file exists and `replace` is false.
+        ResourceError: The disk is full, read-only or broken.
+    """
+    _refuse_existing(path, replace=replace)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    try:
+        with _as_ours(path):
+            yield temporary
+            temporary.chmod(mode)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, mode: int = 0o644, replace: bool = False) -> Iterator[BinaryIO]:
+    """Open a new file for writing bytes; it appears under its name when the block ends well.
+
+    Arguments and errors are those of `new_path`. The file never exists with wider permissions than
+    `mode`, not even while it is written.
+    """
+    with new_path(path, mode=mode, replace=replace) as temporary:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | _BINARY, mode)
+        with os.fdopen(descriptor, "w+b") as stream:
+            yield stream
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = False) -> None:
+    """Write a whole file; arguments and errors are those of `new_path`."""
+    with new_file(path, mode=mode, replace=replace) as stream:
+        stream.write(data)
+
+
+def place(temporary: Path, path: Path) -> None:
+    """Put a finished file of the same file system in place by one rename.
+
+    Raises:
+        ConflictError: There is a file already.
+        ResourceError: The disk refuses.
+    """
+    _refuse_existing(path, replace=False)
+    with _as_ours(path):
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def copy(source: Path, path: Path, *, cap_bytes: int, replace: bool = False) -> bytes:
+    """Copy a file and give the SHA-256 digest (32 bytes) of what was read.
+
+    Raises:
+        TooLargeError: The source has more bytes than the cap.
+        ConflictError: The file exists and `replace` is false.
+        ResourceError: The source can't be read or the disk refuses.
+    """
+    digest = hashlib.sha256()
+    n_bytes = 0
+    with new_file(path, replace=replace) as target, source.open("rb") as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            n_bytes += len(piece)
+            if n_bytes > cap_bytes:
+                raise TooLargeError(
+                    "The file is larger than any that is exchanged",
+                    expected=f"at most {cap_bytes} B",
+                    where=source,
+                )
+            digest.update(piece)
+            target.write(piece)
+    return digest.digest()
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a finished file a second name, or a copy where the file system has no hard links.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    try:
+        path.hardlink_to(source)
+    except OSError:
+        copy(source, path, cap_bytes=source.stat().st_size, replace=True)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line and flush it to the disk.
+
+    Raises:
+        ResourceError: The disk refuses; a part of the line may stand at the end of the file.
+    """
+    with _as_ours(path):
+        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _BINARY, 0o600)
+        with os.fdopen(descriptor, "ab") as stream:
+            stream.write(line + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, for the owner alone.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    with _as_ours(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    with _as_ours(path):
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(root: Path) -> int:
+    """Remove temporary files that a killed command left under `root`; gives their number."""
+    leftovers = [path for path in root.rglob(f"{TEMPORARY_PREFIX}*") if not path.is_dir()]
+    for path in leftovers:
+        remove(path)
+    return len(leftovers)
+
+
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone translates line ends
+
+
+def _refuse_existing(path: Path, *, replace: bool) -> None:
+    if not replace and path.exists():
+        raise ConflictError(
+            "The file is there already and is never overwritten",
+            where=path,
+            hint="move it away if it should be made again",
+        )
+
+
+@contextlib.contextmanager
+def _as_ours(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ResourceError(
+                "The disk is full",
+                found=error.strerror,
+                where=path,
+                hint="make room and run the command again; nothing was lost",
+            ) from error
+        raise ResourceError(
+            "The disk refuses to write",
+            found=error.strerror or str(error),
+            where=path,
+            hint="check the folder and its permissions, then run the command again",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system lets a folder be flushed."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            # Some network file systems can't flush a folder; the rename stands all the same.
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,87 @@
+"""`rounds/r0001/training.jsonl`: how a round of training went at this site; never exchanged.
+
+`docs/formats/training-log.md` describes it. It holds figures of small groups of patients as they
+are, so it stays at the site; the update's manifest holds what may leave.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from brainfed.core.scoring import Summary
+from brainfed.formats import atomic
+
+NAME = "training.jsonl"
+MAX_STEP_LINES = 200
+"""A line is the mean over as many steps as it takes to need no more lines than this."""
+
+
+class LoggedStep(Protocol):
+    """What the log keeps of a step (`core.training.Step`, which would bring torch along)."""
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+
+    @property
+    def loss(self) -> float:
+        """Of the batch."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+
+
+def write(
+    path: Path,
+    *,
+    incoming: Sequence[Summary],
+    steps: Sequence[LoggedStep],
+    result: Sequence[Summary],
+    seconds: float,
+    device: str,
+) -> None:
+    """Write the log, in place of one that a killed command left.
+
+    Args:
+        path: Where.
+        incoming: Scores of the weights that training began with.
+        steps: All steps.
+        result: Scores of the weights that it ended with.
+        seconds: Of training alone.
+        device: Where it was computed.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    lines = [_score_line("incoming", summary) for summary in incoming]
+    lines += _step_lines(steps)
+    lines += [_score_line("result", summary) for summary in result]
+    lines.append({"n_steps": len(steps), "seconds": round(seconds, 3), "device": device})
+    data = "".join(json.dumps(line) + "\n" for line in lines)
+    atomic.write_bytes(path, data.encode("ascii"), mode=0o600, replace=True)
+
+
+def _step_lines(steps: Sequence[LoggedStep]) -> list[dict[str, Any]]:
+    every = max(1, math.ceil(len(steps) / MAX_STEP_LINES))
+    lines = []
+    for start in range(0, len(steps), every):
+        some = steps[start : start + every]
+        loss = statistics.fmean(step.loss for step in some)
+        lines.append({"step": some[-1].number, "loss": round(loss, 6), "rate": some[-1].rate})
+    return lines
+
+
+def _score_line(which: str, summary: Summary) -> dict[str, Any]:
+    return {
+        "weights": which,
+        "subset": "validation",
+        "measure": str(summary.measure),
+        "region": str(summary.region),
+        "n": summary.n,
+        "mean": summary.mean,
+        "sd": summary.sd,
+    }

@@ -1,0 +1,478 @@
+"""The plan: what a federation does, as closed, typed data, parsed from TOML bytes.
+
+A plan names no code: every choice is an Enum member or a bounded number, unknown keys are refused,
+and `render` writes it out complete, defaults included, so that nothing depends on the version
+that reads it. Three digests identify it: `data_digest` (cases carry it), `plan_digest` (files
+carry it) and, in `core.architecture`, the digest of the network.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brainfed.errors import PlanError, UsageError
+
+MAX_PLAN_BYTES = 65_536
+SLUG = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+"""Names of plans, sites and coordinators: safe in file names on FAT32, exFAT and Windows."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that can't be a principal and a part of file names.
+
+    Raises:
+        UsageError: Not 1 to 40 lower-case letters, digits and inner hyphens.
+    """
+    if not re.fullmatch(SLUG, name):
+        raise UsageError(
+            "This name can't be used",
+            expected="1 to 40 lower-case letters, digits and hyphens, such as hospital-a",
+            found=name,
+        )
+
+
+class Modality(StrEnum):
+    """One kind of MR image."""
+
+    T1 = "t1"
+    T1CE = "t1ce"
+    T2 = "t2"
+    FLAIR = "flair"
+
+
+class Region(StrEnum):
+    """A tumour region that the network outlines."""
+
+    WT = "WT"
+    TC = "TC"
+    ET = "ET"
+
+
+class Treatment(StrEnum):
+    """When the scans were made, relative to surgery."""
+
+    PRE_OPERATIVE = "pre-operative"
+    POST_OPERATIVE = "post-operative"
+    ANY = "any"
+
+
+class ZScore(StrEnum):
+    """Which voxels give the mean and standard deviation of the z-score."""
+
+    VOLUME = "volume"
+    BRAIN = "brain"
+
+
+class SplitRule(StrEnum):
+    """How the counts of validation and test patients follow from the fractions."""
+
+    FRACTIONS = "fractions"
+    CEIL = "ceil"
+
+
+class Architecture(StrEnum):
+    """The families of networks."""
+
+    UNET_2D = "unet-2d"
+
+
+class Norm(StrEnum):
+    """The normalisation after each convolution."""
+
+    NONE = "none"
+    INSTANCE = "instance"
+
+
+class Activation(StrEnum):
+    """The non-linearity after each convolution."""
+
+    RELU = "relu"
+    LEAKY_RELU = "leaky-relu"
+
+
+class Loss(StrEnum):
+    """What training makes small."""
+
+    LOG_DICE = "log-dice"
+    DICE_CE = "dice-ce"
+
+
+class Optimiser(StrEnum):
+    """How the gradient becomes a step."""
+
+    ADAM = "adam"
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the rate changes over all rounds of the plan."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+
+
+class Rule(StrEnum):
+    """How updates become global weights."""
+
+    FEDAVG = "fedavg"
+
+
+class WeightBy(StrEnum):
+    """Which count of a site's training set is its weight in the mean."""
+
+    PATIENTS = "patients"
+    CASES = "cases"
+    SLICES = "slices"
+
+
+class Section(BaseModel):
+    """One table of the plan: frozen, strictly typed, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Cohort(Section):
+    """Which patients belong. Headers can't answer this: each site answers for its patients."""
+
+    treatment: Treatment = Treatment.PRE_OPERATIVE
+    """Scans from before or after surgery."""
+    minimum_age_years: Annotated[int, Field(ge=0, le=120)] = 18
+    """Youngest age at the scan."""
+    first_visit_only: bool = False
+    """Take only the first visit of each patient."""
+
+
+class Scans(Section):
+    """Which images a case has and which regions are outlined."""
+
+    required: tuple[Modality, ...] = (Modality.FLAIR,)
+    """Modalities that every case must have."""
+    optional: tuple[Modality, ...] = ()
+    """Modalities that may be missing; a missing one is a channel of zeros, and noted."""
+    regions: Annotated[tuple[Region, ...], Field(min_length=1)] = (Region.WT,)
+    """Regions to outline; one output channel each, in this order."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """All modalities in the order of the image channels."""
+        return self.required + self.optional
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if not self.modalities:
+            raise ValueError("name at least one modality")
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("a modality is named twice")
+        if len(set(self.regions)) != len(self.regions):
+            raise ValueError("a region is named twice")
+        return self
+
+
+class Grid(Section):
+    """The pixel grid of a case. Slices are kept as they are: axial, all of them."""
+
+    in_plane_mm: Annotated[float, Field(ge=0, le=20)] = 0.0
+    """Pixel edge after resampling, in mm; 0 keeps the scan's own."""
+    size: tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]] = (
+        128,
+        128,
+    )
+    """Rows and columns (y, x) after the centre crop or zero padding."""
+
+
+class Intensity(Section):
+    """How image values are made comparable."""
+
+    zscore: ZScore = ZScore.BRAIN
+    """Voxels that give mean and standard deviation: the whole cropped volume, as the paper has
+    it, or those inside the brain mask."""
+
+
+class Split(Section):
+    """How a site's patients are divided into train, validation and test."""
+
+    rule: SplitRule = SplitRule.FRACTIONS
+    """`fractions` rounds to the nearest count; `ceil` rounds up, as the paper does."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the patients for validation."""
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the patients for the test, opened once at the end."""
+
+    @model_validator(mode="after")
+    def _room_for_training(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave no patient to train on")
+        return self
+
+
+class Network(Section):
+    """The architecture: a U-Net, each level two 3x3 convolutions, halved by max pooling."""
+
+    architecture: Architecture = Architecture.UNET_2D
+    """Family of networks."""
+    channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=2, max_length=8)
+    ] = (32, 64, 128, 256, 512)
+    """Channels of each level, from full resolution down; as many levels as numbers."""
+    norm: Norm = Norm.NONE
+    """Normalisation after each convolution."""
+    activation: Activation = Activation.RELU
+    """Non-linearity after each convolution."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of channels dropped between the convolutions of the levels below."""
+    dropout_levels: tuple[Annotated[int, Field(ge=1, le=8)], ...] = ()
+    """Encoder levels with dropout, counted from 1 at full resolution."""
+
+
+class Augmentation(Section):
+    """Random changes of each training slice, drawn anew each time."""
+
+    flip: Fraction = 0.0
+    """Chance of a left-right flip."""
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation in the plane, either way."""
+    scale_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest scaling, either way."""
+    intensity_shift: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """Largest shift of a modality, in standard deviations, either way."""
+    intensity_scale_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest scaling of a modality, either way."""
+
+
+class Training(Section):
+    """A site's training in one round."""
+
+    loss: Loss = Loss.DICE_CE
+    """`log-dice` is the paper's; `dice-ce` is batch Dice plus cross-entropy."""
+    optimiser: Optimiser = Optimiser.ADAMW
+    """Its state starts anew in every round."""
+    rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    """Learning rate at the start of the schedule."""
+    schedule: Schedule = Schedule.COSINE
+    """`cosine` falls to zero over all rounds of the plan."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Decoupled weight decay; only for adamw."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Slices per step."""
+    epochs_per_round: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Passes over the training slices per round; 0 where steps_per_round is given."""
+    steps_per_round: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Optimiser steps per round; 0 where epochs_per_round is given."""
+    foreground_fraction: Fraction = 0.0
+    """Share of a batch drawn from slices with tumour; 0 keeps the natural mix."""
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs_per_round > 0) == (self.steps_per_round > 0):
+            raise ValueError("give either epochs_per_round or steps_per_round, the other is 0")
+        return self
+
+
+class Aggregation(Section):
+    """How the coordinator makes the next global weights."""
+
+    rule: Rule = Rule.FEDAVG
+    """`fedavg`: the weighted mean of the sites' weights."""
+    weights: WeightBy = WeightBy.PATIENTS
+    """The count of a site's training set that is its weight."""
+
+
+class Participation(Section):
+    """Who must take part, and what may be said about small groups."""
+
+    quorum_sites: Annotated[int, Field(ge=1, le=10_000)] = 2
+    """Fewest sites whose updates close a round."""
+    floor: Annotated[int, Field(ge=1, le=10_000)] = 5
+    """Fewest patients that a published figure may stand for."""
+
+
+class Terms(Section):
+    """What the parties agreed on besides the numbers."""
+
+    weights_licence: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]{1,64}$")] = "not-agreed"
+    """Licence of the global weights: an SPDX identifier, or a word of the agreement."""
+    agreement_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Digest of the agreement between the parties; empty where there is none."""
+    minimum_version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")] = "0.1.0"
+    """Oldest brainfed that may take part."""
+
+
+class Plan(Section):
+    """All that the parties must agree on before the start."""
+
+    name: Annotated[str, Field(pattern=SLUG)]
+    """Short name; begins the names of the exchanged files."""
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
+    """Root of every random choice: initial weights, split, training."""
+    rounds: Annotated[int, Field(ge=1, le=9999)] = 20
+    """Rounds that the rate schedule is made for."""
+    cohort: Cohort = Cohort()
+    scans: Scans = Scans()
+    grid: Grid = Grid()
+    intensity: Intensity = Intensity()
+    split: Split = Split()
+    network: Network = Network()
+    training: Training = Training()
+    aggregation: Aggregation = Aggregation()
+    participation: Participation = Participation()
+    terms: Terms = Terms()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        divisor = 2 ** (len(self.network.channels) - 1)
+        if any(edge % divisor for edge in self.grid.size):
+            raise ValueError(
+                f"grid.size {list(self.grid.size)} must be multiples of {divisor} "
+                f"for a network of {len(self.network.channels)} levels"
+            )
+        if any(level > len(self.network.channels) for level in self.network.dropout_levels):
+            raise ValueError("network.dropout_levels names a level that the network lacks")
+        return self
+
+
+DATA_SECTIONS = ("cohort", "scans", "grid", "intensity", "split")
+"""Tables that decide what a case holds and where it goes; cases carry their digest."""
+
+
+def parse(data: bytes, where: str | Path = "plan") -> Plan:
+    """Read a plan from the bytes of a TOML file.
+
+    Args:
+        data: UTF-8 TOML, at most 64 KiB.
+        where: Name for messages.
+
+    Raises:
+        PlanError: Not TOML, an unknown key (with the nearest known one), or a wrong value.
+    """
+    if len(data) > MAX_PLAN_BYTES:
+        raise PlanError(
+            "The plan is too large", expected="at most 64 KiB", found=f"{len(data)} B", where=where
+        )
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PlanError(
+            "The plan is not a TOML file", found=error, where=where, hint="mend the line it names"
+        ) from None
+    try:
+        # Through JSON, where strict typing still lets a list be a tuple and a word an Enum member.
+        return Plan.model_validate_json(json.dumps(table, default=str), strict=True)
+    except ValidationError as error:
+        raise _first_error(error, where) from None
+
+
+def load(path: Path) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        PlanError: It can't be read, or `parse` refuses it.
+    """
+    try:
+        with path.open("rb") as stream:
+            return parse(stream.read(MAX_PLAN_BYTES + 1), path)
+    except OSError as error:
+        raise PlanError(
+            "The plan can't be read", found=error.strerror, where=path, hint="check the path"
+        ) from None
+
+
+def _first_error(error: ValidationError, where: str | Path) -> PlanError:
+    """Name the wrong key, what it held, and the nearest right one."""
+    first = error.errors(include_url=False)[0]
+    location = tuple(first["loc"])
+    key = ".".join(str(part) for part in location)
+    hint = "see docs/reference/plan.md, or `brainfed plan show` for a complete plan"
+    if first["type"] == "extra_forbidden":
+        known = known_keys()
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if not near:
+            same_name = [name for name in known if name.split(".")[-1] == str(location[-1])]
+            near = same_name[:1]
+        return PlanError(
+            f"The plan has an unknown key `{key}`",
+            expected=f"`{near[0]}`?" if near else "a key of the plan",
+            found=key,
+            where=where,
+            hint=hint,
+        )
+    if first["type"] == "missing":
+        return PlanError(f"The plan lacks the key `{key}`", where=where, hint=hint)
+    return PlanError(
+        f"The plan's key `{key}` is wrong" if key else "The plan doesn't fit together",
+        expected=first["msg"].removeprefix("Value error, "),
+        found=None if isinstance(first.get("input"), dict | Section) else repr(first.get("input")),
+        where=where,
+        hint=hint,
+    )
+
+
+def known_keys() -> list[str]:
+    """All keys of a plan, dotted, in the order of the file."""
+    return [key for key, _ in _walk(Plan)]
+
+
+def _walk(section: type[BaseModel], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found += _walk(kind, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", field))
+    return found
+
+
+def render(plan: Plan, only: tuple[str, ...] | None = None) -> str:
+    """The complete plan as TOML text, defaults written out; the same plan gives the same bytes.
+
+    Args:
+        plan: The plan.
+        only: Names of top-level tables to write; all where None.
+    """
+    content = plan.model_dump(mode="json", include=set(only) if only else None)
+    return "\n".join(_render_table(content, "")).lstrip("\n") + "\n"
+
+
+def _render_table(table: dict[str, Any], prefix: str) -> list[str]:
+    lines = [
+        f"{key} = {_render_value(value)}"
+        for key, value in table.items()
+        if not isinstance(value, dict)
+    ]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{prefix}{key}]", *_render_table(value, f"{prefix}{key}.")]
+    return lines
+
+
+def _render_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'  # no plan value can hold a quote, a backslash or a line end
+    if isinstance(value, list):
+        return "[" + ", ".join(_render_value(item) for item in value) + "]"
+    return repr(value)
+
+
+def plan_digest(plan: Plan) -> str:
+    """SHA-256 (hexadecimal) of the complete plan."""
+    return hashlib.sha256(render(plan).encode()).hexdigest()
+
+
+def data_digest(plan: Plan) -> str:
+    """SHA-256 (hexadecimal) of the tables that decide what a case holds."""
+    return hashlib.sha256(render(plan, DATA_SECTIONS).encode()).hexdigest()

@@ -1,0 +1,327 @@
+"""Train: the newest global weights become this site's update of the open round.
+
+Score the incoming weights on the validation patients, train, score the result. `train_from` is
+the whole of it in memory, for simulations and pooled training too; `train_round` adds the
+workspace.
+"""
+
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from brainfed import plan as plans
+from brainfed.core.device import choose_device
+from brainfed.core.device import threads as cpu_threads
+from brainfed.core.progress import Progress, silent
+from brainfed.core.scoring import CaseScore, Summary, summarise
+from brainfed.core.slices import Slices
+from brainfed.core.training import Step, Weights, derived_seed, train
+from brainfed.errors import ScanError
+from brainfed.formats import (
+    atomic,
+    dataset,
+    federation,
+    rounds,
+    signature,
+    training_log,
+    weights,
+)
+from brainfed.formats.dataset import Case, Subset
+from brainfed.formats.federation import Federation
+from brainfed.formats.ledger import Event
+from brainfed.formats.manifest import Kind, Manifest
+from brainfed.formats.roster import PrincipalRole
+from brainfed.formats.weights import WeightsFile
+from brainfed.formats.workspace import Role, Workspace
+from brainfed.plan import Plan
+from brainfed.steps.evaluate import entries_of, read_cases, scores_of, volume_of
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What one round of training in memory gave."""
+
+    weights: Weights
+    steps: tuple[Step, ...]
+    n_patients: int
+    """Trained on; likewise cases and slices."""
+    n_cases: int
+    n_slices: int
+    incoming: tuple[CaseScore, ...]
+    """Of the validation cases, under the weights that training began with."""
+    result: tuple[CaseScore, ...]
+    """The same under the weights that it ended with."""
+    seconds: float
+    """Of training alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """An update and how it came about."""
+
+    update: WeightsFile
+    round_number: int
+    already: bool
+    """Whether it was there already; then nothing was trained and the fields below are empty."""
+    n_steps: int = 0
+    last_loss: float | None = None
+    """Mean over the last tenth of the steps."""
+    seconds: float = 0.0
+    device: str = ""
+    incoming: tuple[Summary, ...] = ()
+    """Of the validation patients; for this site alone, the floor is not applied."""
+    result: tuple[Summary, ...] = ()
+    log_path: Path | None = None
+
+
+def train_round(
+    place: Workspace,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> TrainResult:
+    """Train on this site's cases and put the update, unsigned, into the folder of its round.
+
+    Beside it lies `training.jsonl`. The update comes last, so a killed command leaves none, and
+    running it again trains again with the same seed; once it is there, it is given back as it is.
+
+    Args:
+        place: A site's workspace.
+        device: `cpu`, `cuda` or `cuda:1`; CUDA where there is one if None.
+        threads: CPU threads; torch's own choice if None. The bits of the result depend on it.
+        progress: Told of cases and steps.
+
+    Raises:
+        WorkspaceError: The other role, not joined, no cases, split or global weights yet.
+        StrangerError: The roster has no active site of this name.
+        ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on.
+        PlanError: The schedule has ended, or training diverged.
+        FileRefusedError: The global weights, or the update that is there, are damaged.
+        ResourceError: The disk, the memory or the device.
+    """
+    place.require(Role.SITE)
+    known = federation.load(place)
+    known.principal(PrincipalRole.SITE, place.name)
+    chosen = choose_device(device)
+    incoming = rounds.newest_global(place, known)
+    number = incoming.manifest.round + 1
+    there = _update_there(place, known, number)
+    if there is not None and there.manifest.parent == incoming.digest:
+        return TrainResult(there, number, already=True)
+    edition = 1 if there is None else there.manifest.edition + 1
+    plan = known.plan
+    training, validation = (
+        entries_of(place.data, plan, subset) for subset in (Subset.TRAIN, Subset.VALIDATION)
+    )
+    split = dataset.split_digest(place.data)
+    trained = train_from(
+        weights.read_tensors(incoming.path, known.table),
+        plan,
+        training=read_cases(place.data, training, plan),
+        validation=read_cases(place.data, validation, plan),
+        round_number=number,
+        site=place.name,
+        device=str(chosen),
+        threads=threads,
+        progress=progress,
+    )
+    manifest = rounds.new_manifest(
+        known,
+        kind=Kind.UPDATE,
+        round=number,
+        edition=edition,
+        sender=place.name,
+        parent=incoming.digest,
+        split=split,
+        versions=_versions(),
+        **_counts_and_scores(trained, plan),
+    )
+    update = _put(place, known, manifest, trained, device=str(chosen))
+    return TrainResult(
+        update=update,
+        round_number=number,
+        already=False,
+        n_steps=len(trained.steps),
+        last_loss=statistics.fmean(_last_tenth(trained.steps)),
+        seconds=trained.seconds,
+        device=str(chosen),
+        incoming=summarise(trained.incoming, plan),
+        result=summarise(trained.result, plan),
+        log_path=update.path.parent / training_log.NAME,
+    )
+
+
+def train_from(
+    weights: Weights,
+    plan: Plan,
+    *,
+    training: Iterable[Case],
+    validation: Iterable[Case] = (),
+    round_number: int = 1,
+    site: str = "pooled",
+    device: str | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Trained:
+    """One round of training in memory; the order of the cases doesn't matter.
+
+    Args:
+        weights: Where to start; not changed.
+        plan: The plan.
+        training: Cases to train on; of several sites for pooled training.
+        validation: Cases that are scored before and after; none are scored where empty.
+        round_number: From 1; places the round on the rate's schedule, and goes into the seed.
+        site: Goes into the seed.
+        device: As for `train_round`.
+        threads: As for `train_round`.
+        progress: Told of cases and steps.
+
+    Raises:
+        ScanError: No case, no tumour, or a case that can't be used.
+        PlanError: The schedule has ended, or training diverged.
+        ResourceError: The memory or the device.
+    """
+    chosen = choose_device(device)
+    held_out = list(validation)
+    slices, n_patients = _training_set(training, plan, progress)
+    steps: list[Step] = []
+
+    def on_step(step: Step) -> None:
+        steps.append(step)
+        progress("training", step.number, step.n_steps, f"loss {step.loss:.3f}")
+
+    def score(these: Weights) -> tuple[CaseScore, ...]:
+        rows = scores_of(
+            these, plan, held_out, device=chosen, n_cases=len(held_out), progress=progress
+        )
+        return tuple(rows)
+
+    with cpu_threads(threads):
+        incoming = score(weights)
+        start = time.perf_counter()
+        result = train(
+            weights,
+            plan,
+            slices,
+            round_number=round_number,
+            seed=derived_seed(plans.plan_digest(plan), round_number, site),
+            device=chosen,
+            on_step=on_step,
+        )
+        seconds = time.perf_counter() - start
+        after = score(result)
+    return Trained(
+        weights=result,
+        steps=tuple(steps),
+        n_patients=n_patients,
+        n_cases=len(slices.volumes),
+        n_slices=len(slices),
+        incoming=incoming,
+        result=after,
+        seconds=seconds,
+    )
+
+
+def _training_set(cases: Iterable[Case], plan: Plan, progress: Progress) -> tuple[Slices, int]:
+    """All slices in the order of the case ids, and the number of patients."""
+    volumes, patients = {}, set()
+    for number, case in enumerate(cases, start=1):
+        volumes[case.id] = volume_of(case, plan)
+        patients.add(case.patient)
+        progress("reading cases", number, number)
+    if not volumes:
+        raise ScanError(
+            "There is no case to train on",
+            expected="at least one patient in the training part of the split",
+            hint="a site of one or two patients can only evaluate; see data/split.json",
+        )
+    return Slices([volumes[case_id] for case_id in sorted(volumes)]), len(patients)
+
+
+def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFile | None:
+    """This site's update of the round if it was made before, checked; signed or not yet."""
+    path = rounds.update_path(place, known, number, place.name)
+    if path is None:
+        return None
+    if signature.signature_path(path).exists():
+        return rounds.verify_weights(path, known)
+    manifest = weights.check(path, known.table)
+    return WeightsFile(path, signature.digest_of(path).hex(), manifest)
+
+
+def _put(
+    place: Workspace, known: Federation, manifest: Manifest, trained: Trained, *, device: str
+) -> WeightsFile:
+    """Write the log, then the update: only the update counts, so it comes last."""
+    folder = place.round_folder(manifest.round)
+    atomic.make_folder(folder)
+    training_log.write(
+        folder / training_log.NAME,
+        incoming=summarise(trained.incoming, known.plan),
+        steps=trained.steps,
+        result=summarise(trained.result, known.plan),
+        seconds=trained.seconds,
+        device=device,
+    )
+    path = folder / known.weights_name(manifest)
+    weights.write(path, manifest, trained.weights)
+    digest = signature.digest_of(path).hex()
+    place.note(Event.MADE, what="update", round=manifest.round, digest=digest)
+    return WeightsFile(path, digest, manifest)
+
+
+def _counts_and_scores(trained: Trained, plan: Plan) -> dict[str, Any]:
+    """The manifest's figures: of training exact, as they weigh the mean; of scores by the floor."""
+    n_validation = len({score.patient for score in trained.result})
+    scores = [
+        _published(summary, which, plan)
+        for which, rows in (("incoming", trained.incoming), ("result", trained.result))
+        for summary in summarise(rows, plan)
+    ]
+    return {
+        "n_patients": trained.n_patients,
+        "n_cases": trained.n_cases,
+        "n_slices": trained.n_slices,
+        "n_validation": _at_least_floor(n_validation, plan),
+        "scores": tuple(scores),
+    }
+
+
+def _published(summary: Summary, which: str, plan: Plan) -> dict[str, Any]:
+    n = _at_least_floor(summary.n, plan)
+    silent_figure = isinstance(n, str)
+    return {
+        "weights": which,
+        "subset": str(Subset.VALIDATION),
+        "measure": str(summary.measure),
+        "region": summary.region,
+        "n": n,
+        "mean": None if silent_figure else _millionths(summary.mean),
+        "sd": None if silent_figure else _millionths(summary.sd),
+    }
+
+
+def _at_least_floor(n: int, plan: Plan) -> int | str:
+    floor = plan.participation.floor
+    return n if n >= floor else f"fewer than {floor}"
+
+
+def _millionths(value: float | None) -> int | None:
+    return None if value is None else round(value * 1_000_000)
+
+
+def _last_tenth(steps: Sequence[Step]) -> list[float]:
+    return [step.loss for step in steps[-max(1, len(steps) // 10) :]]
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what makes the numbers; libraries only, nothing of the machine."""
+    names = {"brainfed": "brainfed", "torch": "torch", "numpy": "numpy", "simpleitk": "SimpleITK"}
+    found = {name: version(package) for name, package in names.items()}
+    return found | {"python": platform.python_version()}
