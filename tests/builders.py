@@ -10,11 +10,11 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from brainfed import plan as plans
-from brainfed.core.labels import LabelProtocol, region_mask
+from brainfed.core.labels import LabelProtocol
 from brainfed.core.volume import Geometry, to_image
 from brainfed.formats import dataset, identities
 from brainfed.formats.dataset import Case, CaseEntry, Index, Source, SplitFile, Subset
-from brainfed.plan import Modality, Plan, Region
+from brainfed.plan import Modality, Plan
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real scans; tests that need them skip where they are absent."""
@@ -81,10 +81,11 @@ def a_head(
     tumour_radius_mm: float = 12,
     seed: int = 0,
     modalities: tuple[str, ...] = ("flair",),
+    centre_mm: tuple[float, float, float] = (0, 0, 0),
 ) -> tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[np.uint8]]:
     """A skull-stripped disc of brain with a bright ball in it: the modalities and the label."""
     random = np.random.default_rng(seed)
-    label = a_label(shape, tumour_radius_mm=tumour_radius_mm)
+    label = a_label(shape, tumour_radius_mm=tumour_radius_mm, centre_mm=centre_mm)
     y, x = np.meshgrid(np.linspace(-1, 1, shape[1]), np.linspace(-1, 1, shape[2]), indexing="ij")
     brain = np.broadcast_to(y**2 + x**2 < 0.8, shape)
     images = {}
@@ -156,7 +157,7 @@ def write_dataset(
             seed=number,
         )
         digest = dataset.write_case(dataset.case_path(data_folder, case.id), case)
-        entries.append(an_entry(case, digest))
+        entries.append(dataset.entry_of(case, digest))
         assignments[case.patient] = subset
     entries.sort(key=lambda entry: entry.id)
     dataset.write_index(
@@ -166,23 +167,6 @@ def write_dataset(
     dataset.write_split(data_folder, split)
     identities.write(data_folder, identities.Identities(key=bytes(32)))
     return tuple(entries)
-
-
-def an_entry(case: Case, digest: str | None = None) -> CaseEntry:
-    """What the index says of a case."""
-    tumour = region_mask(case.label, case.protocol, Region.WT)
-    return CaseEntry(
-        id=case.id,
-        patient=case.patient,
-        digest=digest or _hash(case.id),
-        n_slices=case.label.shape[0],
-        n_tumour_voxels=int(tumour.sum()),
-        protocol=case.protocol,
-        tumour_lost_fraction=case.source.tumour_lost_fraction,
-        present=case.present,
-        source_digest=case.source.digest,
-        scan_digests=case.source.scan_digests,
-    )
 
 
 def write_nifti(path: Path, array: npt.NDArray[Any], geometry: Geometry | None = None) -> None:
@@ -205,7 +189,11 @@ def write_case_folder(
     folder = scans / name
     folder.mkdir(parents=True)
     images, label = a_head(
-        shape, tumour_radius_mm=tumour_radius_mm, seed=seed, modalities=modalities
+        shape,
+        tumour_radius_mm=tumour_radius_mm,
+        seed=seed,
+        modalities=modalities,
+        centre_mm=(0, 2 * (seed % 5), 0),  # no two cases may have one and the same label
     )
     for modality in modalities:
         write_nifti(folder / f"{name}_{modality}{ending}", images[modality])

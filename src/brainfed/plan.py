@@ -231,7 +231,7 @@ class Network(Section):
     activation: Activation = Activation.RELU
     """Non-linearity after each convolution."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of channels dropped between the convolutions of the levels below."""
+    """Share of values dropped between the convolutions of the levels below."""
     dropout_levels: tuple[Annotated[int, Field(ge=1, le=8)], ...] = ()
     """Encoder levels with dropout, counted from 1 at full resolution."""
 
@@ -306,7 +306,9 @@ class Terms(Section):
     """Licence of the global weights: an SPDX identifier, or a word of the agreement."""
     agreement_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     """Digest of the agreement between the parties; empty where there is none."""
-    minimum_version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")] = "0.1.0"
+    minimum_version: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}$")] = (
+        "0.1.0"
+    )
     """Oldest brainfed that may take part."""
 
 
@@ -338,6 +340,11 @@ class Plan(Section):
                 f"grid.size {list(self.grid.size)} must be multiples of {divisor} "
                 f"for a network of {len(self.network.channels)} levels"
             )
+        if self.network.norm is Norm.INSTANCE and all(n == divisor for n in self.grid.size):
+            raise ValueError(
+                f"the deepest of {len(self.network.channels)} levels is one pixel, which instance "
+                "norm makes zero: fewer network.channels, or a larger grid.size"
+            )
         if any(level > len(self.network.channels) for level in self.network.dropout_levels):
             raise ValueError("network.dropout_levels names a level that the network lacks")
         return self
@@ -362,14 +369,14 @@ def parse(data: bytes, where: str | Path = "plan") -> Plan:
             "The plan is too large", expected="at most 64 KiB", found=f"{len(data)} B", where=where
         )
     try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        # To JSON, where strict typing still lets a list be a tuple and a word an Enum member.
+        text = json.dumps(tomllib.loads(data.decode("utf-8")), default=str)
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise PlanError(
             "The plan is not a TOML file", found=error, where=where, hint="mend the line it names"
         ) from None
     try:
-        # Through JSON, where strict typing still lets a list be a tuple and a word an Enum member.
-        return Plan.model_validate_json(json.dumps(table, default=str), strict=True)
+        return Plan.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise _first_error(error, where) from None
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from brainfed.core.device import choose_device, memory_errors, threads
+from brainfed.core.device import choose_device, memory_errors, room_for_cases, threads
 from brainfed.errors import ResourceError
 from tests.builders import a_plan
 
@@ -46,3 +46,8 @@ def test_the_number_of_threads_is_given_back() -> None:
     assert torch.get_num_threads() == before
     with threads(None):
         assert torch.get_num_threads() == before
+
+
+def test_too_little_memory_for_the_cases_is_told_apart_from_that_of_the_device() -> None:
+    with pytest.raises(ResourceError, match="cases don't fit"), room_for_cases():
+        bytearray(2**60)

@@ -1,13 +1,28 @@
 """From a case's image to probabilities on its grid."""
 
-import numpy as np
-import torch
+from collections.abc import Iterator
 
-from brainfed.core.inference import network_with, probabilities
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brainfed.core.device import threads
+from brainfed.core.inference import network_with, probabilities, score_volume
+from brainfed.core.slices import Volume
 from brainfed.core.unet import initial_weights
+from brainfed.plan import Region
 from tests.builders import a_case, a_plan
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """So small a network is fastest on one, above all beside other tests."""
+    with threads(1):
+        yield
 
 
 def test_each_region_gets_a_probability_at_every_voxel() -> None:
@@ -44,3 +59,37 @@ def test_the_network_does_not_share_memory_with_the_weights_it_was_given() -> No
     model = network_with(weights, plan, CPU)
     torch.nn.init.zeros_(model.head.weight)
     assert weights["head.weight"].any()
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(1, 7))
+def test_the_answer_hardly_depends_on_how_many_slices_go_at_once(batch: int) -> None:
+    plan = a_plan()
+    model = network_with(initial_weights(plan), plan, CPU)
+    image = a_case(plan).image
+    assert np.allclose(probabilities(model, image, CPU, batch), probabilities(model, image, CPU))
+
+
+def test_a_case_is_scored_per_region_at_one_half() -> None:
+    plan = a_plan(scans={"regions": ("WT", "ET")})
+    model = network_with(initial_weights(plan), plan, CPU)
+    torch.nn.init.zeros_(model.head.weight)
+    model.head.bias.data = torch.tensor([20.0, -20.0])  # all of it WT, nothing of it ET
+    case = a_case(plan)
+    regions = np.stack([case.label > 0, case.label == 4])
+    volume = Volume(case.image, regions, case.present)
+    wt, et = score_volume(model, volume, plan, CPU, case="c", patient="p")
+    assert (wt.case, wt.patient, wt.region, et.region) == ("c", "p", Region.WT, Region.ET)
+    assert (wt.n_voxels, wt.n_voxels_predicted) == (regions[0].sum(), case.label.size)
+    assert wt.dice == 2 * wt.n_voxels / (wt.n_voxels + case.label.size)
+    assert (et.n_voxels_predicted, et.dice) == (0, 0)
+    assert 0 < et.soft_slice_dice < 1
+
+
+def test_a_probability_of_exactly_one_half_is_outside() -> None:
+    plan = a_plan()
+    model = network_with(initial_weights(plan), plan, CPU)
+    torch.nn.init.zeros_(model.head.weight)
+    case = a_case(plan)
+    volume = Volume(case.image, (case.label > 0)[None], case.present)
+    assert score_volume(model, volume, plan, CPU, case="c", patient="p")[0].n_voxels_predicted == 0

@@ -77,3 +77,11 @@ def test_the_paper_s_score_flatters_a_missed_tumour() -> None:
     nothing = np.zeros(truth.shape, np.float32)
     assert dice(nothing > 0.5, truth) == 0
     assert soft_slice_dice(nothing, truth) == pytest.approx((9 + 1 / 65) / 10)
+
+
+def test_the_paper_s_score_punishes_faint_probabilities_on_empty_slices() -> None:
+    truth = np.zeros((10, 8, 8), bool)
+    truth[4] = True
+    faint = np.where(truth, 0.9, 0.4).astype(np.float32)
+    assert dice(faint > 0.5, truth) == 1
+    assert soft_slice_dice(faint, truth) < 0.15

@@ -27,9 +27,9 @@ def foreground(images: Sequence[npt.NDArray[np.float32]]) -> Mask:
 
     An image whose border is filled by one value has a background that was set: what differs from
     that value is foreground. Any other has a measured background: foreground is what lies above
-    half of Otsu's threshold (Otsu 1979), which on 67 real heads also kept the dark brain of T1 and
-    the skull. The foregrounds of all modalities are united, the largest connected part is taken,
-    and holes within a slice (fluid, bone) are filled.
+    half of Otsu's threshold (Otsu 1979), which keeps dark brain and the skull too. The foregrounds
+    of all modalities are united, the largest connected part is taken, and holes within a slice
+    (fluid, bone) are filled.
 
     Args:
         images: One or more modalities, each `(z, y, x)` on one grid, not constant.

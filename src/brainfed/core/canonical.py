@@ -34,9 +34,10 @@ def loads(data: bytes) -> Any:
     """
     try:
         value = json.loads(data.decode("ascii"), parse_float=_no_float, parse_constant=_no_float)
+        is_canonical = dumps(value) == data
     except (ValueError, RecursionError) as error:
         raise MalformedError("Not canonical JSON", found=error) from None
-    if dumps(value) != data:
+    if not is_canonical:
         raise MalformedError(
             "The JSON is not in canonical form",
             expected="sorted keys, each once, no spaces, ASCII, integers only",

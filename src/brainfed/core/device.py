@@ -60,3 +60,16 @@ def memory_errors(plan: Plan) -> Iterator[None]:
             where="the plan",
             hint="close other programs, or ask the coordinator for a plan with smaller ones",
         ) from None
+
+
+@contextmanager
+def room_for_cases() -> Iterator[None]:
+    """Turn running out of memory while cases are read inside into a ResourceError."""
+    try:
+        yield
+    except MemoryError:
+        raise ResourceError(
+            "The training and validation cases don't fit into the memory together",
+            expected="room for all of them: 2 bytes a voxel and modality",
+            hint="close other programs, or use a machine with more memory",
+        ) from None

@@ -4,6 +4,7 @@ The protocol is always named by whoever has the scans: the values 1, 2, 3 alone 
 `msd` counts oedema as 1 and `brats2023` as 2.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import numpy as np
@@ -73,6 +74,24 @@ def can_give(protocol: LabelProtocol, region: Region) -> bool:
     return not _values_of(protocol, region).isdisjoint(_VALUES[protocol])
 
 
+def check_regions(protocol: LabelProtocol, regions: Iterable[Region]) -> None:
+    """Refuse a protocol that can't give all of the regions.
+
+    Raises:
+        ScanError: It can't.
+    """
+    wanted = list(regions)
+    missing = [str(region) for region in wanted if not can_give(protocol, region)]
+    if missing:
+        raise ScanError(
+            f"Labels of the protocol {protocol} can't give {', '.join(missing)}",
+            expected=f"a protocol that outlines {', '.join(str(region) for region in wanted)}",
+            found=str(protocol),
+            hint="name the protocol that the labels follow; a site whose labels do follow this one "
+            "can't take part under this plan",
+        )
+
+
 def region_mask(
     label: npt.NDArray[np.uint8], protocol: LabelProtocol, region: Region
 ) -> npt.NDArray[np.bool_]:
@@ -89,13 +108,7 @@ def region_mask(
     Raises:
         ScanError: The protocol can't give the region.
     """
-    if not can_give(protocol, region):
-        raise ScanError(
-            f"Labels of the protocol {protocol} can't give the region {region}",
-            expected=f"a protocol that outlines {region}",
-            found=str(protocol),
-            hint="name another protocol, or take part in a federation with other regions",
-        )
+    check_regions(protocol, (region,))
     return np.isin(label, sorted(_values_of(protocol, region)))
 
 

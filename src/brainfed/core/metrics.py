@@ -1,8 +1,9 @@
 """Two scores that share a name elsewhere and must not be compared: each has its own here.
 
 `dice` is the overlap of two outlines of one patient in 3-D. `soft_slice_dice` is the score of the
-paper's code: per slice, on probabilities, with smoothing, so that every slice without tumour that
-is predicted empty counts as 1. The second is always the more flattering one.
+paper's code: per slice, on probabilities, with smoothing. A slice without tumour that is predicted
+empty counts as 1, which flatters; faint probabilities spread over such a slice cost nearly all of
+it, which punishes. Neither score bounds the other.
 """
 
 from enum import StrEnum

@@ -115,10 +115,14 @@ def parse_signature(armored: bytes) -> Signature:
     try:
         if len(armored) > MAX_SIGNATURE_BYTES:
             raise ValueError("too long")
-        lines = armored.replace(b"\r\n", b"\n").strip().split(b"\n")
+        lines = armored.replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
         if lines[0] != _BEGIN or lines[-1] != _END:
             raise ValueError("no BEGIN and END lines")
-        reader = _Reader(base64.b64decode(b"".join(lines[1:-1]), validate=True))
+        text = b"".join(lines[1:-1])
+        body = base64.b64decode(text, validate=True)
+        if base64.b64encode(body) != text:
+            raise ValueError("bits left over at the end of the base64 text")
+        reader = _Reader(body)
         if reader.take(6) != _MAGIC or reader.take(4) != (1).to_bytes(4, "big"):
             raise ValueError("not SSHSIG version 1")
         key_reader = _Reader(reader.string())

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainfed.core.architecture import tensor_table
-from brainfed.errors import PlanError
 from brainfed.plan import Activation, Norm, Plan
 
 
@@ -46,22 +45,12 @@ class UNet(nn.Module):
     Each encoder level halves the one above by max pooling; each decoder level doubles the one
     below by nearest-neighbour upsampling and reads it beside its skip connection (paper: no
     convolution after the upsampling, no batch norm).
-
-    Raises:
-        PlanError: The deepest level would be a single pixel, which instance norm makes zero.
     """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         network = plan.network
         halvings = len(network.channels) - 1
-        if network.norm is Norm.INSTANCE and all(n == 2**halvings for n in plan.grid.size):
-            raise PlanError(
-                "The deepest level of the network is one pixel, and instance norm makes it zero",
-                expected="fewer levels, or a larger grid",
-                found=f"{halvings + 1} levels on {plan.grid.size[0]}x{plan.grid.size[1]} pixels",
-                where="network.channels, grid.size",
-            )
         widths = (len(plan.scans.modalities), *network.channels)
         self.encoder = nn.ModuleDict()
         self.decoder = nn.ModuleDict()

@@ -111,7 +111,9 @@ def to_plan_grid(image: sitk.Image, grid: Grid, *, nearest: bool = False) -> sit
 
 def crop_offset(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
     """First row and column `(y, x)` of the target in the image; negative where it is padded."""
-    return (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
+    # Towards zero both ways, so that cropping what was padded gives the image back.
+    y, x = (int((n_old - n_new) / 2) for n_old, n_new in zip(size, target, strict=True))
+    return y, x
 
 
 def crop_or_pad(array: npt.NDArray[Voxel], target: tuple[int, int]) -> npt.NDArray[Voxel]:

@@ -36,12 +36,13 @@ def new_path(path: Path, *, mode: int = 0o644, replace: bool = False) -> Iterato
         ConflictError: The file exists and `replace` is false.
         ResourceError: The disk is full, read-only or broken.
     """
-    _refuse_existing(path, replace=replace)
+    if not replace:
+        refuse_existing(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
         with _as_ours(path):
             yield temporary
-            temporary.chmod(mode)
+            _set_mode(temporary, mode)
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -77,7 +78,7 @@ def place(temporary: Path, path: Path) -> None:
         ConflictError: There is a file already.
         ResourceError: The disk refuses.
     """
-    _refuse_existing(path, replace=False)
+    refuse_existing(path)
     with _as_ours(path):
         temporary.replace(path)
         _sync_folder(path.parent)
@@ -93,8 +94,8 @@ def copy(source: Path, path: Path, *, cap_bytes: int, replace: bool = False) -> 
     """
     digest = hashlib.sha256()
     n_bytes = 0
-    with new_file(path, replace=replace) as target, source.open("rb") as stream:
-        while piece := stream.read(_PIECE_BYTES):
+    with new_file(path, replace=replace) as target:
+        for piece in _pieces(source):
             n_bytes += len(piece)
             if n_bytes > cap_bytes:
                 raise TooLargeError(
@@ -119,6 +120,20 @@ def link_or_copy(source: Path, path: Path) -> None:
         copy(source, path, cap_bytes=source.stat().st_size, replace=True)
 
 
+def refuse_existing(path: Path) -> None:
+    """Refuse to go on where a file is there already.
+
+    Raises:
+        ConflictError: There is one.
+    """
+    if path.exists():
+        raise ConflictError(
+            "The file is there already and is never overwritten",
+            where=path,
+            hint="move it away if it should be made again",
+        )
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append one line and flush it to the disk.
 
@@ -140,7 +155,9 @@ def make_folder(path: Path) -> None:
         ResourceError: The disk refuses.
     """
     with _as_ours(path):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed([path, *path.parents]):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -161,16 +178,30 @@ def remove_leftovers(root: Path) -> int:
     return len(leftovers)
 
 
+def _pieces(source: Path) -> Iterator[bytes]:
+    try:
+        with source.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                yield piece
+    except OSError as error:
+        raise ResourceError(
+            "The file can't be read",
+            found=error.strerror or str(error),
+            where=source,
+            hint="is the medium still there? then run the command again",
+        ) from error
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Set permissions; FAT and some network folders have none, and only a private file insists."""
+    try:
+        path.chmod(mode)
+    except PermissionError:
+        if not mode & 0o077:
+            raise
+
+
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows alone translates line ends
-
-
-def _refuse_existing(path: Path, *, replace: bool) -> None:
-    if not replace and path.exists():
-        raise ConflictError(
-            "The file is there already and is never overwritten",
-            where=path,
-            hint="move it away if it should be made again",
-        )
 
 
 @contextlib.contextmanager

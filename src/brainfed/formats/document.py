@@ -3,11 +3,12 @@
 The kinds themselves are one module each: `enrolment`, `roster`, `start`, `record`.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from brainfed.core import canonical
 from brainfed.errors import MalformedError, TooLargeError
@@ -21,7 +22,15 @@ FORMAT: Literal[0] = 0
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=SLUG)]
 Count = Annotated[int, Field(ge=0, lt=2**29)]
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+def _real_day(text: str) -> str:
+    """Refuse a day that no calendar has; the pattern alone would take 2026-99-99."""
+    date.fromisoformat(text)
+    return text
+
+
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_real_day)]
 KeyLine = Annotated[str, Field(pattern=r"^ssh-ed25519 [A-Za-z0-9+/]{68}$")]
 Purpose = Literal["real", "simulation", "drill"]
 
@@ -44,7 +53,7 @@ class Document(BaseModel):
         """
         canonical.loads(data)
         try:
-            return cls.model_validate_json(data, strict=True)
+            document = cls.model_validate_json(data, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise MalformedError(
@@ -53,6 +62,12 @@ class Document(BaseModel):
                 where=".".join(str(part) for part in first["loc"]) or None,
                 hint="the sender's brainfed may be newer than yours",
             ) from None
+        if document.dumps() != data:  # a field left to its default, or false for 0
+            raise MalformedError(
+                f"Not a {cls.__name__.lower()} of format {FORMAT}",
+                expected="every field present, null where unused, each of its own type",
+            )
+        return document
 
 
 class PlanVersion(Document):

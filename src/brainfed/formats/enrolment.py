@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from brainfed.core import sshsig
-from brainfed.errors import StrangerError
+from brainfed.errors import StrangerError, UsageError
 from brainfed.formats import document, signature
 from brainfed.formats.document import Count, Header, KeyLine, Name
 
@@ -29,10 +29,16 @@ def read_verified(path: Path) -> Enrolment:
     """Read an enrolment and check that its own key signed it.
 
     Raises:
+        UsageError: There is no such file.
         FileRefusedError: Unsigned, damaged, malformed, or signed by another key than it names.
     """
-    key, _ = signature.verify_file(path)
-    enrolment = document.read(path, Enrolment)
+    if not path.is_file():
+        raise UsageError(
+            "There is no such file", expected="an enrolment", where=path, hint="check the path"
+        )
+    data = document.read_capped(path)
+    key = signature.verify_bytes(data, path)
+    enrolment = Enrolment.loads(data)
     if key != sshsig.parse_public_key(enrolment.key):
         raise StrangerError(
             "The enrolment is signed by another key than the one it names",

@@ -9,7 +9,7 @@ from brainfed.errors import MalformedError, NotReadyError, PlanError, StrangerEr
 from brainfed.formats import atomic, document, signature
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
-from brainfed.formats.roster import Principal, PrincipalRole, Roster
+from brainfed.formats.roster import Principal, PrincipalRole, Roster, Status
 from brainfed.formats.start import Start
 from brainfed.formats.workspace import Role, Workspace
 
@@ -52,9 +52,9 @@ class Federation:
             StrangerError: There is none.
         """
         found = self.roster.get(name)
-        if found is None or found.role is not key_role:
+        if found is None or found.role is not key_role or found.status is not Status.ACTIVE:
             raise StrangerError(
-                f"The roster has no {key_role} of that name",
+                f"The roster has no active {key_role} of that name",
                 found=name,
                 hint="import the newest roster from the coordinator",
             )
@@ -67,10 +67,20 @@ def roster_path(workspace: Workspace, version: int) -> Path:
 
 
 def newest_roster(workspace: Workspace) -> Roster | None:
-    """The roster of the highest version in the workspace."""
+    """The roster of the highest version in the workspace.
+
+    Raises:
+        FileRefusedError: It was changed after it was accepted.
+    """
     paths = sorted(workspace.federation_folder.glob("roster.v*.json"))
     signed = [path for path in paths if signature.signature_path(path).exists()]
-    return document.read(signed[-1], Roster) if signed else None
+    if not signed:
+        return None
+    key, _ = signature.verify_file(signed[-1])
+    roster = document.read(signed[-1], Roster)
+    if roster.coordinator.public_key != key:
+        raise StrangerError("The roster is not signed by its coordinator", where=signed[-1])
+    return roster
 
 
 def write_allowed_signers(workspace: Workspace, roster: Roster) -> None:

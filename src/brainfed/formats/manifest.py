@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from brainfed.core.metrics import Measure
 from brainfed.formats.document import (
     FORMAT,
     Count,
@@ -43,13 +44,6 @@ class ScoredWeights(StrEnum):
 
     INCOMING = "incoming"
     RESULT = "result"
-
-
-class Measure(StrEnum):
-    """How a score is computed (`core.metrics`)."""
-
-    DICE = "dice"
-    SOFT_SLICE_DICE = "soft-slice-dice"
 
 
 class Score(Document):

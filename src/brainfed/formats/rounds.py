@@ -156,10 +156,10 @@ def newest_global(workspace: Workspace, federation: Federation) -> WeightsFile:
 def update_path(
     workspace: Workspace, federation: Federation, round_number: int, site: str
 ) -> Path | None:
-    """A site's update of a round, signed or not yet; None where there is none."""
+    """A site's update of a round, of the highest edition, signed or not yet; None without one."""
     name = f"{federation.prefix}.r{round_number:04d}*.{site}.update.safetensors"
     found = sorted(workspace.round_folder(round_number).glob(name))
-    return found[-1] if found else None
+    return max(found, key=lambda path: weights.read_manifest(path).edition) if found else None
 
 
 def update_paths(workspace: Workspace, round_number: int) -> list[Path]:
@@ -169,7 +169,8 @@ def update_paths(workspace: Workspace, round_number: int) -> list[Path]:
 
 def records(workspace: Workspace, round_number: int) -> list[Path]:
     """The signed records of a round, oldest edition first."""
-    return signed(workspace, round_number, "*.record.json")
+    found = signed(workspace, round_number, "*.record.json")
+    return sorted(found, key=lambda path: document.read(path, Record).edition)
 
 
 def new_manifest(federation: Federation, **fields: object) -> Manifest:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from brainfed.core import sshsig
-from brainfed.errors import SignatureError, UnsignedError, WorkspaceError
+from brainfed.errors import ConflictError, SignatureError, UnsignedError, WorkspaceError
 from brainfed.formats import atomic
 
 
@@ -26,8 +26,13 @@ def make_key(path: Path) -> sshsig.PublicKey:
         serialization.NoEncryption(),
     )
     public = sshsig.public_key(key)
+    if path.exists():
+        raise ConflictError("There is a key already", where=path)
+    # The private key comes last: where it lies, its public half does too.
+    atomic.write_bytes(
+        path.with_name(path.name + ".pub"), f"{public.line}\n".encode(), replace=True
+    )
     atomic.write_bytes(path, text, mode=0o600)
-    atomic.write_bytes(path.with_name(path.name + ".pub"), f"{public.line}\n".encode())
     return public
 
 
@@ -110,6 +115,18 @@ def parse_file(where: Path) -> sshsig.Signature:
         raise SignatureError(
             "The signature can't be read", found=error.strerror, where=where
         ) from None
+
+
+def verify_bytes(data: bytes, path: Path) -> sshsig.PublicKey:
+    """Check the signature beside `path` over bytes that were read from there; gives its key.
+
+    Raises:
+        UnsignedError: No signature.
+        SignatureError: Damaged, or not over these bytes.
+    """
+    signature = read_signature(path)
+    sshsig.verify(signature, hashlib.new(signature.hash_algorithm, data).digest())
+    return signature.key
 
 
 def verify_file(path: Path) -> tuple[sshsig.PublicKey, bytes]:

@@ -67,8 +67,10 @@ def read_raw_header(stream: BinaryIO, where: Path) -> bytes:
         MalformedError: The file ends inside it.
     """
     prefix = stream.read(8)
+    if len(prefix) < 8:
+        raise MalformedError("The weight file ends inside its header", where=where)
     length = int.from_bytes(prefix, "little")
-    if len(prefix) == 8 and length > MAX_HEADER_BYTES:
+    if length > MAX_HEADER_BYTES:
         raise TooLargeError(
             "The header of the weight file is too large",
             expected=f"at most {MAX_HEADER_BYTES} B",
@@ -76,7 +78,7 @@ def read_raw_header(stream: BinaryIO, where: Path) -> bytes:
             where=where,
         )
     text = stream.read(length)
-    if len(prefix) < 8 or len(text) != length:
+    if len(text) != length:
         raise MalformedError("The weight file ends inside its header", where=where)
     return prefix + text
 

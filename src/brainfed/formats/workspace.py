@@ -11,7 +11,6 @@ import filelock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from brainfed.errors import (
-    ConflictError,
     LockedError,
     NoWorkspaceError,
     ResourceError,
@@ -113,16 +112,16 @@ class Workspace:
 
 
 def create(root: Path, role: Role, name: str) -> Workspace:
-    """Make a workspace in a folder; the marker comes last, so a killed one is made again.
+    """Make the folders and the key of a workspace; `finish` makes it one.
 
     Raises:
-        ConflictError: The folder is one already.
+        WorkspaceError: The folder is one already.
         ResourceError: The disk refuses.
     """
     marker = root / MARKER
     if marker.exists():
         there = _read(root)
-        raise ConflictError(
+        raise WorkspaceError(
             "This folder is a workspace already",
             found=f"the {there.role}'s workspace of {there.name}",
             where=root,
@@ -140,9 +139,17 @@ def create(root: Path, role: Role, name: str) -> Workspace:
         atomic.make_folder(folder)
     if not workspace.key_path.exists():
         signature.make_key(workspace.key_path)
-    text = f'role = "{role}"\nname = "{name}"\nkey = "{KEY}"\n'
-    atomic.write_bytes(marker, text.encode(), mode=0o600)
     return workspace
+
+
+def finish(workspace: Workspace) -> None:
+    """Write the marker. It comes last, so that what was killed before is begun again.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    text = f'role = "{workspace.role}"\nname = "{workspace.name}"\nkey = "{workspace.key}"\n'
+    atomic.write_bytes(workspace.root / MARKER, text.encode(), mode=0o600)
 
 
 def find(start: Path) -> Workspace:

@@ -20,7 +20,7 @@ from brainfed.formats import atomic, document, federation, rounds, signature, we
 from brainfed.formats.federation import Federation
 from brainfed.formats.manifest import Kind
 from brainfed.formats.record import InputStatus, Record
-from brainfed.formats.roster import Roster
+from brainfed.formats.roster import PrincipalRole, Roster
 from brainfed.formats.start import Start
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Role, Workspace
@@ -130,11 +130,12 @@ def _accept_start(place: Workspace, local: Path, confirm: Confirm) -> Outcome:
             found=key.fingerprint,
             hint="compare it with the coordinator by telephone or in person, then import again",
         )
-    _place(local, place.federation_folder / federation.START)
+    # What is derived comes first: once start.json stands, nothing is left to do.
     atomic.write_bytes(
         place.federation_folder / federation.PLAN, start.plan_text.encode(), replace=True
     )
     federation.write_allowed_signers(place, start.roster)
+    _place(local, place.federation_folder / federation.START)
     return Outcome(Verdict.ACCEPTED, "the start: this site has joined", digest)
 
 
@@ -167,8 +168,8 @@ def _accept_roster(place: Workspace, local: Path, known: Federation) -> Outcome:
             where=local,
             hint="compare both files with the coordinator before going on",
         )
+    federation.write_allowed_signers(place, roster)  # derived, so it comes first
     _place(local, federation.roster_path(place, roster.version))
-    federation.write_allowed_signers(place, roster)
     return Outcome(Verdict.ACCEPTED, what, raw_digest.hex())
 
 
@@ -190,12 +191,31 @@ def _accept_record(place: Workspace, local: Path, known: Federation) -> Outcome:
             )
     if place.role is Role.COORDINATOR:
         raise ConflictError("A record that this coordinator didn't make", where=local)
+    _check_rule(record, known, local)
     _check_own_update(place, record, known, local)
+    _check_global_of(place, record, local)
     name = f"{known.file_stem(record)}.record.json"
     _place(local, place.round_folder(record.round) / name)
     mine = next((entry for entry in record.inputs if entry.sender == place.name), None)
     part = "this site is not in it" if mine is None else f"this site's update: {mine.status}"
     return Outcome(Verdict.ACCEPTED, f"{what} ({part})", digest)
+
+
+def _check_rule(record: Record, known: Federation, where: Path) -> None:
+    """The record must aggregate by the plan's rule, and by sites of the roster alone."""
+    by_plan = known.plan.aggregation
+    if (record.rule, record.weights_by) != (by_plan.rule, by_plan.weights):
+        raise WrongFederationError(
+            "The record aggregates by another rule than the plan's",
+            expected=f"{by_plan.rule}, by {by_plan.weights}",
+            found=f"{record.rule}, by {record.weights_by}",
+            where=where,
+            hint="ask the coordinator",
+        )
+    if record.roster_version > known.roster.version:
+        return  # it may name sites that joined since; the newer roster will come
+    for entry in record.inputs:
+        known.principal(PrincipalRole.SITE, entry.sender)
 
 
 def _check_own_update(place: Workspace, record: Record, known: Federation, where: Path) -> None:
@@ -215,6 +235,21 @@ def _check_own_update(place: Workspace, record: Record, known: Federation, where
         )
 
 
+def _check_global_of(place: Workspace, record: Record, where: Path) -> None:
+    """The record must name the global weights of its round that lie here already."""
+    for path in rounds.signed(place, record.round, "*.global.safetensors"):
+        there = signature.digest_of(path).hex()
+        is_same = there == record.global_digest
+        if not is_same and weights.read_manifest(path).edition == record.edition:
+            raise ConflictError(
+                "The record names other global weights than those of its round that lie here",
+                expected=there[:16],
+                found=record.global_digest[:16],
+                where=where,
+                hint="keep both files and ask the coordinator",
+            )
+
+
 def _accept_weights(place: Workspace, local: Path, known: Federation) -> Outcome:
     file = rounds.verify_weights(local, known)
     if file.manifest.kind is Kind.UPDATE:
@@ -222,6 +257,13 @@ def _accept_weights(place: Workspace, local: Path, known: Federation) -> Outcome
             return _accept_update(place, file, known)
         whose = "this site's own update" if file.manifest.sender == place.name else "not for a site"
         return Outcome(Verdict.IGNORED, whose, file.digest)
+    if file.manifest.kind is not Kind.GLOBAL:
+        raise MalformedError(
+            "The file holds the state of a rule that has none",
+            expected=f"global weights or updates, under the rule {known.plan.aggregation.rule}",
+            found=file.manifest.kind,
+            where=local,
+        )
     _check_in_roster(place, known)
     return _accept_global(place, file, known)
 
@@ -327,6 +369,7 @@ def _check_in_roster(place: Workspace, known: Federation) -> None:
 def _place(local: Path, target: Path) -> None:
     """Signature first: the file counts from the moment when it stands beside its signature."""
     atomic.make_folder(target.parent)
-    atomic.remove(signature.signature_path(target))
+    atomic.refuse_existing(target)
+    atomic.remove(signature.signature_path(target))  # of a killed import
     atomic.place(signature.signature_path(local), signature.signature_path(target))
     atomic.place(local, target)

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from brainfed.core.architecture import n_parameters
 from brainfed.core.averaging import Mean, check_weights
+from brainfed.core.metrics import Measure
 from brainfed.core.progress import Progress, silent
 from brainfed.errors import QuorumError, WrongRoundError
 from brainfed.formats import atomic, document, federation, rounds, signature, weights
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
-from brainfed.formats.manifest import Kind, Manifest, Measure, ScoredWeights
+from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Role, Workspace

@@ -6,7 +6,7 @@ deviation, median and the worst five are taken over patients.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,8 @@ def evaluate(
             signed yet; the newest global weights where None.
         subset: Whose cases. Opening the test set is written to the ledger before anything else.
         confirmed: That opening the test set is meant.
-        device: As for `train_round`.
-        threads: As for `train_round`.
+        device: As for `train_round`; likewise `threads`.
+        threads: See `device`.
         progress: Told of each case.
 
     Raises:
@@ -91,36 +91,25 @@ def evaluate(
     known = federation.load(place)
     chosen = choose_device(device)
     if subset is Subset.TEST and not confirmed:
-        raise UsageError(
-            "The test set is opened once, at the end, and only on purpose",
-            expected="a confirmation",
-            hint="choose on validation; confirm when nothing will be chosen any more",
-        )
+        raise _unconfirmed()
     scored = _weights_file(place, known, weights)
-    entries = entries_of(place.data, known.plan, subset)
-    if not entries:
-        raise ScanError(
-            f"The split has no patient for {subset}",
-            where=dataset.split_path(place.data),
-            hint="a site of few patients may have none; choose another subset",
-        )
+    entries = _entries_to_score(place, known.plan, subset)
     if subset is Subset.TEST:
         place.note(
-            Event.OPENED_TEST, weights=scored.digest, round=scored.manifest.round, n=len(entries)
+            Event.OPENED_TEST,
+            weights=scored.digest,
+            round=scored.manifest.round,
+            n_cases=len(entries),
         )
-    tensors = weights_of(scored, known)
     with cpu_threads(threads):
         rows = scores_of(
-            tensors,
+            _tensors_of(scored, known),
             known.plan,
             read_cases(place.data, entries, known.plan),
             device=chosen,
             progress=progress,
             n_cases=len(entries),
         )
-    report_path = place.reports / f"evaluate.{scored.digest[:8]}.{subset}.csv"
-    atomic.make_folder(place.reports)
-    atomic.write_bytes(report_path, _table(rows), mode=0o600, replace=True)
     return EvaluateResult(
         weights=scored,
         subset=subset,
@@ -128,7 +117,7 @@ def evaluate(
         n_cases=len(entries),
         rows=tuple(rows),
         summaries=summarise(rows, known.plan),
-        report_path=report_path,
+        report_path=_write_table(place, f"evaluate.{scored.digest[:8]}.{subset}.csv", rows),
     )
 
 
@@ -138,7 +127,7 @@ def scores_of(
     cases: Iterable[Case],
     *,
     device: torch.device,
-    n_cases: int = 0,
+    n_cases: int | None = None,
     progress: Progress = silent,
 ) -> list[CaseScore]:
     """Score weights on cases in memory or as they are read, one at a time.
@@ -148,7 +137,7 @@ def scores_of(
         plan: The plan.
         cases: The cases; of an iterator only one is in memory.
         device: Where to compute.
-        n_cases: How many there are, for `progress` alone.
+        n_cases: How many there are, for `progress`; counted where the cases are in memory.
         progress: Told of each case.
 
     Raises:
@@ -157,6 +146,8 @@ def scores_of(
     """
     model = network_with(weights, plan, device)
     rows: list[CaseScore] = []
+    if n_cases is None:
+        n_cases = len(cases) if isinstance(cases, Sized) else 0
     for number, case in enumerate(cases, start=1):
         volume = volume_of(case, plan)
         rows += score_volume(model, volume, plan, device, case=case.id, patient=case.patient)
@@ -218,8 +209,26 @@ def read_cases(data_folder: Path, entries: Iterable[CaseEntry], plan: Plan) -> I
         yield case
 
 
-def weights_of(file: WeightsFile, known: Federation) -> Weights:
-    """The tensors of checked weights."""
+def _unconfirmed() -> UsageError:
+    return UsageError(
+        "The test set is opened once, at the end, and only on purpose",
+        expected="a confirmation",
+        hint="choose on validation; confirm when nothing will be chosen any more",
+    )
+
+
+def _entries_to_score(place: Workspace, plan: Plan, subset: Subset) -> tuple[CaseEntry, ...]:
+    entries = entries_of(place.data, plan, subset)
+    if not entries:
+        raise ScanError(
+            f"The split has no patient for {subset}",
+            where=dataset.split_path(place.data),
+            hint="a site of few patients may have none; choose another subset",
+        )
+    return entries
+
+
+def _tensors_of(file: WeightsFile, known: Federation) -> Weights:
     return weights.read_tensors(file.path, known.table)
 
 
@@ -243,20 +252,17 @@ def _weights_file(place: Workspace, known: Federation, path: Path | None) -> Wei
     return WeightsFile(path, signature.digest_of(path).hex(), manifest)
 
 
-def _table(rows: Iterable[CaseScore]) -> bytes:
+def _write_table(place: Workspace, name: str, rows: Iterable[CaseScore]) -> Path:
+    """Write the rows as CSV into the site's reports, in place of the same evaluation's before."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
+        scores = (f"{row.dice:.6f}", f"{row.soft_slice_dice:.6f}")
         writer.writerow(
-            [
-                row.patient,
-                row.case,
-                row.region,
-                row.n_voxels,
-                row.n_voxels_predicted,
-                f"{row.dice:.6f}",
-                f"{row.soft_slice_dice:.6f}",
-            ]
+            (row.patient, row.case, row.region, row.n_voxels, row.n_voxels_predicted, *scores)
         )
-    return text.getvalue().encode("ascii")
+    path = place.reports / name
+    atomic.make_folder(place.reports)
+    atomic.write_bytes(path, text.getvalue().encode("ascii"), mode=0o600, replace=True)
+    return path

@@ -71,7 +71,8 @@ def fill_outbox(place: Workspace) -> tuple[str, ...]:
     At a site: its enrolment until it has joined, then its update of the open round, signed here.
     """
     if not federation.has_started(place):
-        return tuple(sorted(path.name for path in place.outbox.iterdir() if path.is_file()))
+        # Nothing but the enrolment: whatever else somebody put here stays here.
+        return tuple(sorted(path.name for path in place.outbox.glob("*.enrolment.json*")))
     known = federation.load(place)
     files = (
         _coordinator_files(place, known)
@@ -115,6 +116,8 @@ def _site_files(place: Workspace, known: Federation) -> dict[str, Path]:
 
 
 def _copy_and_read_back(source: Path, target: Path) -> Copied:
+    for leftover in target.parent.glob(f"{atomic.TEMPORARY_PREFIX}*-{target.name}"):
+        atomic.remove(leftover)  # of a killed export
     n_bytes = source.stat().st_size
     digest = atomic.copy(source, target, cap_bytes=n_bytes, replace=True)
     _forget_cached(target)

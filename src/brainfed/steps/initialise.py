@@ -53,7 +53,7 @@ def initialise(root: Path, role: Role, name: str, *, n_patients: int | None = No
 
     Raises:
         UsageError: The name can't be used.
-        ConflictError: The folder is a workspace already.
+        WorkspaceError: The folder is a workspace already.
     """
     plans.check_name(name)
     place = workspace.create(root, role, name)
@@ -62,8 +62,9 @@ def initialise(root: Path, role: Role, name: str, *, n_patients: int | None = No
     if role is Role.SITE:
         path = place.outbox / f"{name}.enrolment.json"
         content = enrolment.Enrolment(name=name, key=key.line, n_patients=n_patients)
-        if not path.exists():
-            document.write_signed(path, content, place.private_key())
+        atomic.remove(path)  # of a killed command
+        document.write_signed(path, content, place.private_key())
+    workspace.finish(place)
     place.note(Event.MADE, what="workspace", name=name, fingerprint=key.fingerprint)
     return Initialised(root, role, name, key.fingerprint, path)
 
@@ -164,8 +165,9 @@ def _write_roster(
     )
     path = federation.roster_path(place, number)
     atomic.remove(path)  # of a killed command: without its signature it never counted
-    document.write_signed(path, content, place.private_key())
+    # What is derived comes first: once the signature stands, nothing is left to do.
     federation.write_allowed_signers(place, content)
+    document.write_signed(path, content, place.private_key())
     return content
 
 

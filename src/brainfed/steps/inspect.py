@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from brainfed.core import canonical
-from brainfed.errors import BrainfedError, MalformedError, UsageError
+from brainfed.errors import BrainfedError, MalformedError, TensorsError, UsageError
 from brainfed.formats import document, federation, signature, weights
 from brainfed.formats.workspace import Workspace
 
@@ -84,7 +84,7 @@ def _weights(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...], bool]:
     try:
         weights.check(path, table)
         is_canonical = True
-    except MalformedError:
+    except (MalformedError, TensorsError):
         is_canonical = False
     return manifest.model_dump(mode="json"), tensors, is_canonical
 

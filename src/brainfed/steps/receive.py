@@ -22,6 +22,7 @@ from brainfed.errors import (
     SignatureError,
     UnsignedError,
     UsageError,
+    WrongRoleError,
 )
 from brainfed.formats import atomic, document, federation, signature, weights
 from brainfed.formats.ledger import Event
@@ -105,13 +106,14 @@ def receive(
             try:
                 staged.append(_stage(place, path, kind, local, signatures))
             except FileRefusedError as error:
-                results.append(_refused(place, path, error))
+                results.append(_refused(place, path, local, error))
+                atomic.remove(local)  # at once: refused files must not fill the disk
             progress("check", number, len(files), path.name)
         for item in sorted(staged, key=lambda item: item.order):
             try:
                 outcome = accept.accept(place, item.local, item.kind, confirm)
-            except (FileRefusedError, NotReadyError) as error:
-                results.append(_refused(place, item.source, error))
+            except (FileRefusedError, NotReadyError, WrongRoleError) as error:
+                results.append(_refused(place, item.source, item.local, error))
             else:
                 results.append(Received(item.source, outcome.verdict, outcome.what))
                 _note(place, item.source, outcome)
@@ -248,13 +250,20 @@ def _find_signature(
     raise SignatureError("The signature changed while it was read", where=own)
 
 
-def _refused(place: Workspace, path: Path, error: BrainfedError) -> Received:
-    if error.where is None or place.inbox.name in error.where:
-        error.where = str(path)  # the local copy is gone; the person knows the original
-    place.note(Event.REFUSED, file=path.name, reason=type(error).__name__, message=error.message)
+def _refused(place: Workspace, path: Path, local: Path, error: BrainfedError) -> Received:
+    # The local copy is gone; the person knows the original.
+    error.where = str(path) if error.where is None else error.where.replace(str(local), str(path))
+    place.note(
+        Event.REFUSED, file=_readable(path), reason=type(error).__name__, message=error.message
+    )
     return Received(path, Verdict.REFUSED, error.message, error)
 
 
 def _note(place: Workspace, source: Path, outcome: Outcome) -> None:
     if outcome.verdict is Verdict.ACCEPTED:
-        place.note(Event.ACCEPTED, file=source.name, what=outcome.what, digest=outcome.digest)
+        place.note(Event.ACCEPTED, file=_readable(source), what=outcome.what, digest=outcome.digest)
+
+
+def _readable(path: Path) -> str:
+    """The file's name; bytes that are not UTF-8, which a stick may carry, as question marks."""
+    return path.name.encode("utf-8", "replace").decode()

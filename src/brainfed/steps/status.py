@@ -91,6 +91,11 @@ def _before_first_weights(place: Workspace, known: federation.Federation) -> tup
 def _coordinator(
     newest: int, seats: tuple[Seat, ...], known: federation.Federation
 ) -> tuple[str, ...]:
+    if newest >= known.plan.rounds:
+        return (
+            f"All {known.plan.rounds} rounds of the plan are closed; bring outbox/ to the sites: "
+            "brainfed export --to FOLDER",
+        )
     missing = [seat.site for seat in seats if not seat.has_sent]
     n_sent = len(seats) - len(missing)
     todo = []
@@ -108,10 +113,6 @@ def _coordinator(
         rest = "" if not missing else f", or go on without {', '.join(missing)}"
         todo.insert(
             0 if not missing else len(todo), f"Close round {newest + 1}{rest}: brainfed aggregate"
-        )
-    if newest >= known.plan.rounds:
-        todo.insert(
-            0, f"All {known.plan.rounds} rounds of the plan are closed; bring them to the sites."
         )
     return tuple(todo)
 

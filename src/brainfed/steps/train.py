@@ -5,27 +5,27 @@ the whole of it in memory, for simulations and pooled training too; `train_round
 workspace.
 """
 
-import platform
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from brainfed import plan as plans
-from brainfed.core.device import choose_device
+from brainfed.core.device import choose_device, room_for_cases
 from brainfed.core.device import threads as cpu_threads
 from brainfed.core.progress import Progress, silent
 from brainfed.core.scoring import CaseScore, Summary, summarise
-from brainfed.core.slices import Slices
+from brainfed.core.slices import Slices, Volume
 from brainfed.core.training import Step, Weights, derived_seed, train
 from brainfed.errors import ScanError
 from brainfed.formats import (
     atomic,
     dataset,
     federation,
+    floor,
     rounds,
     signature,
     training_log,
@@ -34,7 +34,7 @@ from brainfed.formats import (
 from brainfed.formats.dataset import Case, Subset
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
-from brainfed.formats.manifest import Kind, Manifest
+from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
 from brainfed.formats.roster import PrincipalRole
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Role, Workspace
@@ -59,6 +59,11 @@ class Trained:
     seconds: float
     """Of training alone."""
 
+    @property
+    def last_loss(self) -> float:
+        """Mean over the last tenth of the steps."""
+        return statistics.fmean(step.loss for step in self.steps[-max(1, len(self.steps) // 10) :])
+
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
@@ -68,14 +73,11 @@ class TrainResult:
     round_number: int
     already: bool
     """Whether it was there already; then nothing was trained and the fields below are empty."""
-    n_steps: int = 0
-    last_loss: float | None = None
-    """Mean over the last tenth of the steps."""
-    seconds: float = 0.0
-    device: str = ""
+    trained: Trained | None = None
     incoming: tuple[Summary, ...] = ()
     """Of the validation patients; for this site alone, the floor is not applied."""
     result: tuple[Summary, ...] = ()
+    device: str = ""
     log_path: Path | None = None
 
 
@@ -99,10 +101,9 @@ def train_round(
 
     Raises:
         WorkspaceError: The other role, not joined, no cases, split or global weights yet.
-        StrangerError: The roster has no active site of this name.
         ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on.
         PlanError: The schedule has ended, or training diverged.
-        FileRefusedError: The global weights, or the update that is there, are damaged.
+        FileRefusedError: Weights are damaged, or the roster has no such site.
         ResourceError: The disk, the memory or the device.
     """
     place.require(Role.SITE)
@@ -114,17 +115,12 @@ def train_round(
     there = _update_there(place, known, number)
     if there is not None and there.manifest.parent == incoming.digest:
         return TrainResult(there, number, already=True)
-    edition = 1 if there is None else there.manifest.edition + 1
-    plan = known.plan
-    training, validation = (
-        entries_of(place.data, plan, subset) for subset in (Subset.TRAIN, Subset.VALIDATION)
-    )
     split = dataset.split_digest(place.data)
     trained = train_from(
         weights.read_tensors(incoming.path, known.table),
-        plan,
-        training=read_cases(place.data, training, plan),
-        validation=read_cases(place.data, validation, plan),
+        known.plan,
+        training=_cases(place, known.plan, Subset.TRAIN),
+        validation=_cases(place, known.plan, Subset.VALIDATION),
         round_number=number,
         site=place.name,
         device=str(chosen),
@@ -135,26 +131,14 @@ def train_round(
         known,
         kind=Kind.UPDATE,
         round=number,
-        edition=edition,
+        edition=1 if there is None else there.manifest.edition + 1,
         sender=place.name,
         parent=incoming.digest,
         split=split,
-        versions=_versions(),
-        **_counts_and_scores(trained, plan),
+        versions={name: version(name) for name in ("brainfed", "numpy", "torch")},
+        **_figures(trained, known.plan),
     )
-    update = _put(place, known, manifest, trained, device=str(chosen))
-    return TrainResult(
-        update=update,
-        round_number=number,
-        already=False,
-        n_steps=len(trained.steps),
-        last_loss=statistics.fmean(_last_tenth(trained.steps)),
-        seconds=trained.seconds,
-        device=str(chosen),
-        incoming=summarise(trained.incoming, plan),
-        result=summarise(trained.result, plan),
-        log_path=update.path.parent / training_log.NAME,
-    )
+    return _put(place, known, manifest, trained, device=str(chosen))
 
 
 def train_from(
@@ -178,32 +162,22 @@ def train_from(
         validation: Cases that are scored before and after; none are scored where empty.
         round_number: From 1; places the round on the rate's schedule, and goes into the seed.
         site: Goes into the seed.
-        device: As for `train_round`.
-        threads: As for `train_round`.
-        progress: Told of cases and steps.
-
-    Raises:
-        ScanError: No case, no tumour, or a case that can't be used.
-        PlanError: The schedule has ended, or training diverged.
-        ResourceError: The memory or the device.
+        device: As for `train_round`, likewise `threads`, `progress` and what is raised.
+        threads: See `device`.
+        progress: See `device`.
     """
     chosen = choose_device(device)
-    held_out = list(validation)
-    slices, n_patients = _training_set(training, plan, progress)
+    with room_for_cases():
+        held_out = list(validation)
+        slices, n_patients = _training_set(training, plan, progress)
     steps: list[Step] = []
 
     def on_step(step: Step) -> None:
         steps.append(step)
         progress("training", step.number, step.n_steps, f"loss {step.loss:.3f}")
 
-    def score(these: Weights) -> tuple[CaseScore, ...]:
-        rows = scores_of(
-            these, plan, held_out, device=chosen, n_cases=len(held_out), progress=progress
-        )
-        return tuple(rows)
-
     with cpu_threads(threads):
-        incoming = score(weights)
+        incoming = scores_of(weights, plan, held_out, device=chosen, progress=progress)
         start = time.perf_counter()
         result = train(
             weights,
@@ -215,24 +189,25 @@ def train_from(
             on_step=on_step,
         )
         seconds = time.perf_counter() - start
-        after = score(result)
+        after = scores_of(result, plan, held_out, device=chosen, progress=progress)
     return Trained(
         weights=result,
         steps=tuple(steps),
         n_patients=n_patients,
         n_cases=len(slices.volumes),
         n_slices=len(slices),
-        incoming=incoming,
-        result=after,
+        incoming=tuple(incoming),
+        result=tuple(after),
         seconds=seconds,
     )
 
 
 def _training_set(cases: Iterable[Case], plan: Plan, progress: Progress) -> tuple[Slices, int]:
     """All slices in the order of the case ids, and the number of patients."""
-    volumes, patients = {}, set()
+    volumes: list[tuple[str, Volume]] = []
+    patients = set()
     for number, case in enumerate(cases, start=1):
-        volumes[case.id] = volume_of(case, plan)
+        volumes.append((case.id, volume_of(case, plan)))
         patients.add(case.patient)
         progress("reading cases", number, number)
     if not volumes:
@@ -241,7 +216,13 @@ def _training_set(cases: Iterable[Case], plan: Plan, progress: Progress) -> tupl
             expected="at least one patient in the training part of the split",
             hint="a site of one or two patients can only evaluate; see data/split.json",
         )
-    return Slices([volumes[case_id] for case_id in sorted(volumes)]), len(patients)
+    volumes.sort(key=lambda named: named[0])
+    return Slices([volume for _, volume in volumes]), len(patients)
+
+
+def _cases(place: Workspace, plan: Plan, subset: Subset) -> Iterator[Case]:
+    """The cases of a subset as they are read; index and split are checked at once."""
+    return read_cases(place.data, entries_of(place.data, plan, subset), plan)
 
 
 def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFile | None:
@@ -257,71 +238,53 @@ def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFi
 
 def _put(
     place: Workspace, known: Federation, manifest: Manifest, trained: Trained, *, device: str
-) -> WeightsFile:
+) -> TrainResult:
     """Write the log, then the update: only the update counts, so it comes last."""
     folder = place.round_folder(manifest.round)
+    log_path, path = folder / training_log.NAME, folder / known.weights_name(manifest)
+    incoming = summarise(trained.incoming, known.plan)
+    result = summarise(trained.result, known.plan)
     atomic.make_folder(folder)
     training_log.write(
-        folder / training_log.NAME,
-        incoming=summarise(trained.incoming, known.plan),
+        log_path,
+        incoming=incoming,
         steps=trained.steps,
-        result=summarise(trained.result, known.plan),
+        result=result,
         seconds=trained.seconds,
         device=device,
     )
-    path = folder / known.weights_name(manifest)
     weights.write(path, manifest, trained.weights)
     digest = signature.digest_of(path).hex()
     place.note(Event.MADE, what="update", round=manifest.round, digest=digest)
-    return WeightsFile(path, digest, manifest)
+    return TrainResult(
+        update=WeightsFile(path, digest, manifest),
+        round_number=manifest.round,
+        already=False,
+        trained=trained,
+        incoming=incoming,
+        result=result,
+        device=device,
+        log_path=log_path,
+    )
 
 
-def _counts_and_scores(trained: Trained, plan: Plan) -> dict[str, Any]:
+def _figures(trained: Trained, plan: Plan) -> dict[str, Any]:
     """The manifest's figures: of training exact, as they weigh the mean; of scores by the floor."""
-    n_validation = len({score.patient for score in trained.result})
-    scores = [
-        _published(summary, which, plan)
-        for which, rows in (("incoming", trained.incoming), ("result", trained.result))
-        for summary in summarise(rows, plan)
-    ]
+    smallest = plan.participation.floor
+    scores = tuple(
+        score
+        for which, rows in (
+            (ScoredWeights.INCOMING, trained.incoming),
+            (ScoredWeights.RESULT, trained.result),
+        )
+        for score in floor.scores(
+            summarise(rows, plan), weights=which, subset="validation", floor=smallest
+        )
+    )
     return {
         "n_patients": trained.n_patients,
         "n_cases": trained.n_cases,
         "n_slices": trained.n_slices,
-        "n_validation": _at_least_floor(n_validation, plan),
-        "scores": tuple(scores),
+        "n_validation": floor.count(len({row.patient for row in trained.result}), smallest),
+        "scores": scores,
     }
-
-
-def _published(summary: Summary, which: str, plan: Plan) -> dict[str, Any]:
-    n = _at_least_floor(summary.n, plan)
-    silent_figure = isinstance(n, str)
-    return {
-        "weights": which,
-        "subset": str(Subset.VALIDATION),
-        "measure": str(summary.measure),
-        "region": summary.region,
-        "n": n,
-        "mean": None if silent_figure else _millionths(summary.mean),
-        "sd": None if silent_figure else _millionths(summary.sd),
-    }
-
-
-def _at_least_floor(n: int, plan: Plan) -> int | str:
-    floor = plan.participation.floor
-    return n if n >= floor else f"fewer than {floor}"
-
-
-def _millionths(value: float | None) -> int | None:
-    return None if value is None else round(value * 1_000_000)
-
-
-def _last_tenth(steps: Sequence[Step]) -> list[float]:
-    return [step.loss for step in steps[-max(1, len(steps) // 10) :]]
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what makes the numbers; libraries only, nothing of the machine."""
-    names = {"brainfed": "brainfed", "torch": "torch", "numpy": "numpy", "simpleitk": "SimpleITK"}
-    found = {name: version(package) for name, package in names.items()}
-    return found | {"python": platform.python_version()}

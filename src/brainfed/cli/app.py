@@ -1,0 +1,167 @@
+"""The command line: which commands there are, and how an error becomes words and an exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainfed.cli import data, exchange, init, inspect, plan, rounds, start, training
+from brainfed.cli.console import show_error
+from brainfed.errors import BrainfedError, InterruptedByUserError, ResourceError, UsageError
+
+BOTH, COORDINATOR, SITE, ANYWHERE = "Both", "Coordinator", "Site", "Without a workspace"
+
+app = typer.Typer(
+    name="brainfed",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"brainfed {version('brainfed')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def brainfed(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            metavar="",
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Train a brain-tumour segmentation network across hospitals by signed weight files.
+
+    Scans stay where they are. For research only, not a medical device.
+    """
+
+
+def _add(
+    to: typer.Typer, name: str, command: Callable[..., None], panel: str | None = None
+) -> None:
+    """Add a command; its help is its docstring, each paragraph one line, as typer wants it."""
+    paragraphs = (command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    to.command(name, help=text, rich_help_panel=panel)(command)
+
+
+_add(app, "init", init.init, BOTH)
+_add(app, "status", rounds.status, BOTH)
+_add(app, "import", exchange.import_, BOTH)
+_add(app, "export", exchange.export, BOTH)
+_add(app, "admit", start.admit, COORDINATOR)
+_add(app, "start", start.start, COORDINATOR)
+_add(app, "aggregate", rounds.aggregate, COORDINATOR)
+_add(app, "preprocess", data.preprocess, SITE)
+_add(app, "split", data.split, SITE)
+_add(app, "train-round", training.train_round, SITE)
+_add(app, "evaluate", training.evaluate, SITE)
+_add(app, "inspect", inspect.inspect, ANYWHERE)
+plans = typer.Typer(help="Look at a plan file.", add_completion=False)
+_add(plans, "show", plan.show_plan)
+_add(plans, "check", plan.check_plan)
+app.add_typer(plans, name="plan", rich_help_panel=ANYWHERE)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Carry out one command line; gives the exit code."""
+    # Even a command line that can't be understood gets its answer in the form that it asked for.
+    as_json = "--json" in argv
+    try:
+        code = typer.main.get_command(app).main(
+            args=list(argv) or ["--help"], prog_name="brainfed", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # The reader has gone, as with `| head`, and there is nobody left to tell: typer exits for
+        # that where it notices first. The work is done; what can't be flushed is let go.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        return 0
+    except KeyboardInterrupt:
+        code = InterruptedByUserError.exit_code
+    except Exception as error:  # the one place where every error ends; `_as_ours` sorts them
+        return _fail(_as_ours(error, argv), as_json=as_json)
+    if code == InterruptedByUserError.exit_code:
+        return _fail(_interrupted(), as_json=as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: BrainfedError, *, as_json: bool) -> int:
+    show_error(error, as_json=as_json)
+    return error.exit_code
+
+
+def _interrupted() -> BrainfedError:
+    return InterruptedByUserError(
+        "Stopped by you", hint="run the command again; what was finished is kept"
+    )
+
+
+def _as_ours(error: Exception, argv: Sequence[str]) -> BrainfedError:
+    """The error as one of ours; what is left over is a bug, and gets a report."""
+    if isinstance(error, BrainfedError):
+        return error
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    if isinstance(error, MemoryError):
+        return ResourceError(
+            "The memory is too small for this", hint="close other programs and run it again"
+        )
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return ResourceError(
+            "The system refuses to read or write",
+            found=error.strerror,
+            where=error.filename,
+            hint="check the disk and the permissions, then run the command again",
+        )
+    return _bug(error, argv)
+
+
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+
+
+def _usage(error: typer.TyperException) -> BrainfedError:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "brainfed"
+    return UsageError(error.format_message().rstrip("."), hint=f"{command} --help")
+
+
+def _bug(error: Exception, argv: Sequence[str]) -> BrainfedError:
+    from brainfed.cli import bug
+
+    try:
+        path = bug.write_report(error, argv, _named_workspace(argv))
+    except BrainfedError as refused:
+        return refused
+    return BrainfedError(
+        "This is a bug in brainfed; nothing of yours was lost",
+        where=path,
+        hint="send that file to the developers, after reading it",
+    )
+
+
+def _named_workspace(argv: Sequence[str]) -> Path | None:
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, value = word.partition("=")
+        if name == "--workspace":
+            return Path(value or following)
+    return None

@@ -1,0 +1,148 @@
+"""`brainfed import` and `brainfed export`: files from and to a medium."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainfed.cli.console import (
+    Bar,
+    Table,
+    Words,
+    confirm,
+    counted,
+    progress,
+    say,
+    show,
+    size_words,
+)
+from brainfed.cli.options import Fingerprints, Json, WorkspaceFolder, Yes
+from brainfed.cli.place import check_fingerprints, confirm_fingerprint, working
+from brainfed.cli.plan_words import plan_in_words
+from brainfed.errors import FileRefusedError, StrangerError
+
+if TYPE_CHECKING:
+    from brainfed.steps.accept import JoinRequest
+    from brainfed.steps.exchange import Exported
+    from brainfed.steps.receive import Import
+
+
+def import_(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER_OR_FILE...",
+            help="Folders (searched three levels deep) or files.",
+            show_default=False,
+        ),
+    ],
+    yes: Yes = False,
+    fingerprint: Fingerprints = None,
+    workspace: WorkspaceFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Take from a medium all that concerns this workspace, after checking it.
+
+    Before a site joins, this shows the coordinator's fingerprint and the plan in words, and asks.
+    Files are told by their signed content, never by their names. A file that is refused changes
+    nothing, and the command ends with exit code 6.
+    """
+    from brainfed.steps.receive import receive
+
+    check_fingerprints(fingerprint)
+    with working(workspace) as place, progress() as bar:
+        done = receive(
+            place,
+            sources,
+            confirm=lambda request: _join(request, bar, yes=yes, fingerprints=fingerprint),
+            progress=bar,
+        )
+    show(done, _import_words, as_json=as_json)
+    if done.refused:
+        raise typer.Exit(FileRefusedError.exit_code)
+
+
+def _join(request: "JoinRequest", bar: Bar, *, yes: bool, fingerprints: list[str] | None) -> bool:
+    """Show the plan and the coordinator's fingerprint; ask about both."""
+    bar.hide()
+    say(
+        f"{request.coordinator} asks {request.site} to join the federation "
+        f"{request.federation[:16]} ({_PURPOSES.get(request.purpose, request.purpose)}).",
+        "",
+        *plan_in_words(request.plan),
+        "",
+        f"Digest of the plan: {request.plan_digest}",
+        f"{request.coordinator} signed this with the key",
+        f"  {request.fingerprint}",
+    )
+    if not confirm_fingerprint(request.coordinator, request.fingerprint, fingerprints):
+        return False
+    if yes or confirm("Join under this plan?", flag="--yes"):
+        return True
+    raise StrangerError(
+        "The plan was not agreed to; the site has not joined",
+        hint="talk to the coordinator; importing again asks again",
+    )
+
+
+_PURPOSES = {
+    "real": "real training on patients' scans",
+    "simulation": "a simulation, no real patients",
+    "drill": "a drill, its results are thrown away",
+}
+
+
+def _import_words(done: "Import") -> Words:
+    if done.files:
+        rows = [(file.path.name, str(file.verdict), file.what) for file in done.files]
+        yield Table(("file", "", "what it is"), rows)
+    else:
+        yield "Nothing here concerns this workspace."
+    for file in done.refused:
+        if file.error is not None:
+            yield f"\n{file.path.name}: {file.error.message}"
+            for name, value in file.error.details().items():
+                yield f"  {name}: {value}"
+    if done.n_foreign:
+        yield f"{counted(done.n_foreign, 'other file')} left alone."
+    if done.refused:
+        yield f"\n{counted(len(done.refused), 'file')} refused; nothing was changed by them."
+    yield "Next: brainfed status"
+
+
+def export(
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="FOLDER",
+            help="Where to copy the outbox; without it, the outbox is only filled.",
+            show_default=False,
+        ),
+    ] = None,
+    workspace: WorkspaceFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Sign what is to be carried now and copy it to a medium.
+
+    At a site that is its update of the open round; at the coordinator the start, the roster, the
+    newest global weights and their record. Every copy is read back from the medium.
+    """
+    from brainfed.steps import exchange
+
+    with working(workspace) as place, progress() as bar:
+        done = exchange.export(place, to, progress=bar)
+    show(done, _export_words, as_json=as_json)
+
+
+def _export_words(done: "Exported") -> Words:
+    if done.to is None:
+        yield "In the outbox, to be carried:"
+        yield from (f"- {name}" for name in done.outbox)
+        yield "Next: brainfed export --to FOLDER"
+        return
+    signed = [file for file in done.copied if not file.name.endswith(".sig")]
+    rows = [(file.name, size_words(file.n_bytes), file.digest[:16]) for file in signed]
+    yield Table(("file, each with its .sig", "size", "SHA-256 begins"), rows)
+    yield f"{counted(len(done.copied), 'file')} in {done.to}, each read back and equal."
+    yield "The medium is safe to remove once the system has let go of it (unmount, eject)."

@@ -1,0 +1,65 @@
+"""The options that commands share, each with one name and one help text everywhere.
+
+Choices are spelled out as Literals, because the Enums that they name live in modules whose import
+costs help a second; a test holds both against each other.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+RoleChoice = Literal["coordinator", "site"]
+SubsetChoice = Literal["validation", "test"]
+LabelChoice = Literal[
+    "brats2012", "brats2017", "brats2023", "brats2024-post", "msd", "whole-tumour"
+]
+
+WorkspaceFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        metavar="FOLDER",
+        help="The workspace; without it, this folder or the nearest one above that is one.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", metavar="", help="Print the result as one JSON object; words go to stderr."
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", metavar="", help="Answer yes to questions; never to a fingerprint."),
+]
+Fingerprints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fingerprint",
+        metavar="SHA256:...",
+        help="A fingerprint that you compared by a second channel, in place of the question; "
+        "may be given again.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda:N",
+        help="Where to compute; without it, CUDA where there is one.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        help="CPU threads; the same number gives the same digest again.",
+        show_default=False,
+    ),
+]

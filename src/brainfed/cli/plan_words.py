@@ -1,0 +1,103 @@
+"""A plan in simple sentences, for the person at a site who agrees to it."""
+
+from typing import TYPE_CHECKING
+
+from brainfed.cli.console import Words, counted, size_words
+
+if TYPE_CHECKING:
+    from brainfed.plan import Plan
+
+REGIONS = {"WT": "the whole tumour", "TC": "the tumour core", "ET": "the enhancing tumour"}
+"""Regions for people."""
+
+
+def plan_in_words(plan: "Plan") -> Words:
+    """What is trained, on whom, how long, and what leaves the site."""
+    from brainfed.core.architecture import n_parameters, tensor_table
+
+    n_weights = n_parameters(tensor_table(plan))
+    regions = ", ".join(f"{REGIONS[region]} ({region})" for region in plan.scans.regions)
+    rows, columns = plan.grid.size
+    edge = f"{plan.grid.in_plane_mm:g} mm" if plan.grid.in_plane_mm else "their own"
+    yield f"The plan {plan.name}"
+    yield (
+        f"- What is trained: a network (2-D U-Net, {len(plan.network.channels)} levels, "
+        f"{n_weights:,} weights, {size_words(4 * n_weights)} a file) that outlines {regions} in "
+        "MR images of the head."
+    )
+    yield from _patients(plan)
+    yield f"- Slices are axial, {rows} x {columns} pixels, pixel edge {edge}."
+    yield from _rounds(plan)
+    yield from _leaving(plan)
+    yield from _terms(plan)
+
+
+def _patients(plan: "Plan") -> Words:
+    when = {
+        "pre-operative": "before surgery",
+        "post-operative": "after surgery",
+        "any": "before or after surgery",
+    }
+    visits = "the first visit of each" if plan.cohort.first_visit_only else "all visits"
+    age = plan.cohort.minimum_age_years
+    aged = f" aged {age} years or more" if age else " of any age"
+    yield (
+        f"- Patients{aged}, scanned {when[plan.cohort.treatment]}, {visits}. Headers can't tell "
+        "this: the site answers for it."
+    )
+    images = ", ".join(plan.scans.required) or "none"
+    optional = ", ".join(plan.scans.optional)
+    may = f"; may be missing: {optional}" if optional else ""
+    yield f"- Images of each case: {images}{may}; and the tumour outlined by hand."
+    parts = plan.split
+    yield (
+        f"- Of the patients, {parts.validation:.0%} are kept for validation and {parts.test:.0%} "
+        "for the test; the others train the network."
+    )
+
+
+def _rounds(plan: "Plan") -> Words:
+    training = plan.training
+    length = (
+        counted(training.steps_per_round, "step")
+        if training.steps_per_round
+        else counted(training.epochs_per_round, "pass", "passes") + " over its training slices"
+    )
+    yield (
+        f"- {counted(plan.rounds, 'round')}. In each, a site trains for {length} and sends its "
+        "weights; the coordinator sends back their mean, in which a site counts by its number of "
+        f"training {plan.aggregation.weights}."
+    )
+    yield (
+        f"- A round is closed with the weights of at least "
+        f"{counted(plan.participation.quorum_sites, 'site')}."
+    )
+
+
+def _leaving(plan: "Plan") -> Words:
+    floor = plan.participation.floor
+    group = (
+        f"only where they stand for at least {floor} patients"
+        if floor > 1
+        else "even where they stand for one patient (the plan's floor is 1)"
+    )
+    yield "- What leaves this site in every round, as one signed file:"
+    yield "  - the weights, which have been learned from its patients;"
+    yield "  - the numbers of patients, cases and slices that it trained on;"
+    yield f"  - mean and spread of the Dice of its validation patients, {group};"
+    yield "  - a keyed digest of the split, and the versions of the libraries."
+    yield "  No image, no outline, no name, no path, no time of day."
+    yield (
+        "- No check of numbers proves that nothing of a patient can be drawn out of the weights. "
+        "Treat them as the parties agreed."
+    )
+
+
+def _terms(plan: "Plan") -> Words:
+    agreement = plan.terms.agreement_sha256
+    yield f"- Licence of the global weights: {plan.terms.weights_licence}"
+    yield (
+        f"- Agreement between the parties: SHA-256 {agreement}"
+        if agreement
+        else "- Agreement between the parties: the plan names none."
+    )

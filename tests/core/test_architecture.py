@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from brainfed import plan as plans
+from brainfed.core.architecture import n_parameters, network_digest, tensor_table
+from tests.builders import a_plan
+
+PLANS = Path(__file__).resolve().parents[2] / "plans"
+
+
+def test_the_papers_network_has_7_846_081_parameters() -> None:
+    plan = plans.load(PLANS / "sheller2018.toml")
+    assert n_parameters(tensor_table(plan)) == 7_846_081
+
+
+def test_the_table_is_in_name_order() -> None:
+    table = tensor_table(a_plan())
+    assert list(table) == sorted(table)
+
+
+def test_a_small_network_counted_by_hand() -> None:
+    plan = a_plan(network={"channels": (2, 3)}, scans={"required": ("t1", "flair")})
+    encoder = (2 * 2 * 9 + 2) + (2 * 2 * 9 + 2) + (2 * 3 * 9 + 3) + (3 * 3 * 9 + 3)
+    decoder = ((3 + 2) * 2 * 9 + 2) + (2 * 2 * 9 + 2)
+    head = 2 + 1
+    assert n_parameters(tensor_table(plan)) == encoder + decoder + head
+
+
+def test_the_last_convolution_has_one_output_for_each_region_and_the_first_one_input_a_modality():
+    table = tensor_table(
+        a_plan(scans={"required": ("t1", "t2"), "optional": ("flair",), "regions": ("WT", "ET")})
+    )
+    assert table["head.weight"] == (2, 4, 1, 1)
+    assert table["encoder.level1.conv1.weight"] == (4, 3, 3, 3)
+
+
+def test_instance_norm_adds_a_weight_and_a_bias_to_each_convolution_of_a_block() -> None:
+    plain, normed = tensor_table(a_plan()), tensor_table(a_plan(network={"norm": "instance"}))
+    added = set(normed) - set(plain)
+    assert len(added) == 2 * sum("conv" in name and "weight" in name for name in plain)
+    assert all(".norm" in name for name in added)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": {"channels": (4, 16)}},
+        {"network": {"norm": "instance"}},
+        {"network": {"activation": "leaky-relu"}},
+        {"scans": {"regions": ("WT", "TC")}},
+        {"scans": {"optional": ("t1",)}},
+    ],
+)
+def test_another_network_has_another_digest(change: dict[str, object]) -> None:
+    assert network_digest(a_plan(**change)) != network_digest(a_plan())
+
+
+def test_a_plan_that_differs_elsewhere_has_the_same_network() -> None:
+    assert network_digest(a_plan(rounds=7, training={"rate": 0.5})) == network_digest(a_plan())

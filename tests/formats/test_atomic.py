@@ -1,0 +1,209 @@
+import errno
+import hashlib
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from brainfed.errors import ConflictError, ResourceError, TooLargeError
+from brainfed.formats import atomic
+from tests.federation import leftovers, mode_of
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """The system itself refuses files over 10 kB: a real failure in the middle of writing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_appears_whole_with_its_permissions(tmp_path: Path) -> None:
+    atomic.write_bytes(tmp_path / "a", b"content", mode=0o600)
+    assert (tmp_path / "a").read_bytes() == b"content"
+    assert mode_of(tmp_path / "a") == 0o600
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_private_file_is_private_while_it_is_written(tmp_path: Path) -> None:
+    with atomic.new_file(tmp_path / "a", mode=0o600):
+        assert mode_of(leftovers(tmp_path)[0]) == 0o600
+        assert not (tmp_path / "a").exists()
+
+
+def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(ConflictError):
+        atomic.write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    atomic.write_bytes(tmp_path / "a", b"new", replace=True)
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_while_writing_leaves_nothing(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(failure), atomic.new_file(tmp_path / "a", replace=True) as stream:
+        stream.write(b"half")
+        raise failure
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="full") as caught:
+        atomic.write_bytes(tmp_path / "a", bytes(20_000))
+    assert caught.value.exit_code == 8
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_line_that_finds_no_room_is_a_resource_error() -> None:
+    with pytest.raises(ResourceError, match="full"):
+        atomic.append_line(Path("/dev/full"), b"line")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_failing_flush_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ResourceError):
+        atomic.write_bytes(tmp_path / "a", b"content")
+    assert names(tmp_path) == []
+
+
+def test_a_missing_folder_is_a_resource_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError):
+        atomic.write_bytes(tmp_path / "no" / "a", b"content")
+
+
+def test_file_and_folder_are_flushed_before_and_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(descriptor: int) -> None:
+        seen.append((Path(f"/proc/self/fd/{descriptor}").readlink(), (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    atomic.write_bytes(tmp_path / "a", b"content")
+    assert [was_there for _, was_there in seen] == [False, True]
+    assert seen[1][0] == tmp_path
+
+
+def test_a_medium_without_permissions_takes_open_files_but_no_private_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: int) -> None:  # as vfat and exfat do
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    atomic.write_bytes(tmp_path / "open", b"content", mode=0o644)
+    with pytest.raises(ResourceError):
+        atomic.write_bytes(tmp_path / "private", b"content", mode=0o600)
+    assert names(tmp_path) == ["open"]
+
+
+def test_native_writers_get_a_name_with_the_same_suffixes(tmp_path: Path) -> None:
+    with atomic.new_path(tmp_path / "a.nii.gz") as temporary:
+        assert temporary.suffixes == [".nii", ".gz"]
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"content")
+    assert (tmp_path / "a.nii.gz").read_bytes() == b"content"
+
+
+def test_a_native_writer_that_wrote_nothing_is_a_resource_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError), atomic.new_path(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_copy_gives_the_digest_of_what_was_read(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000
+    (tmp_path / "a").write_bytes(data)
+    digest = atomic.copy(tmp_path / "a", tmp_path / "b", cap_bytes=len(data))
+    assert digest == hashlib.sha256(data).digest()
+    assert (tmp_path / "b").read_bytes() == data
+
+
+def test_a_copy_over_the_cap_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(11))
+    with pytest.raises(TooLargeError) as caught:
+        atomic.copy(tmp_path / "a", tmp_path / "b", cap_bytes=10)
+    assert caught.value.where == str(tmp_path / "a")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_source_that_can_not_be_read_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="can't be read") as caught:
+        atomic.copy(tmp_path / "gone", tmp_path / "b", cap_bytes=10)
+    assert caught.value.where == str(tmp_path / "gone")
+    assert names(tmp_path) == []
+
+
+def test_a_second_name_is_the_same_file_or_where_that_fails_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    atomic.link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "b")
+
+    def no_links(path: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    atomic.link_or_copy(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b"content"
+    assert not (tmp_path / "a").samefile(tmp_path / "c")
+
+
+def test_placing_never_replaces(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"old")
+    with pytest.raises(ConflictError):
+        atomic.place(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"old"
+    atomic.place(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b"new"
+
+
+def test_a_folder_and_those_above_it_are_for_the_owner_alone(tmp_path: Path) -> None:
+    before = mode_of(tmp_path)
+    atomic.make_folder(tmp_path / "data" / "cases")
+    assert mode_of(tmp_path / "data") == mode_of(tmp_path / "data" / "cases") == 0o700
+    assert mode_of(tmp_path) == before
+    atomic.make_folder(tmp_path / "data" / "cases")
+
+
+def test_a_folder_in_place_of_which_a_file_lies_is_a_resource_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(ResourceError):
+        atomic.make_folder(tmp_path / "a" / "b")
+    with pytest.raises(ResourceError):
+        atomic.make_folder(tmp_path / "a")
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in (".tmp-1234abcd-a", "deep/.tmp-1234abcd-b", "kept", "deep/.hidden"):
+        (tmp_path / name).write_bytes(b"")
+    assert atomic.remove_leftovers(tmp_path) == 2
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [".hidden", "deep", "kept"]
+
+
+def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
+    atomic.remove(tmp_path / "no")

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brainfed.core import canonical
+from brainfed.errors import MalformedError, TooLargeError
+from brainfed.formats import document, signature
+from brainfed.formats.enrolment import Enrolment
+from brainfed.formats.roster import Roster
+from tests.federation import a_key, a_roster
+
+
+def an_enrolment() -> dict[str, Any]:
+    key = a_roster(uni_lead=a_key()).coordinator.key
+    return json.loads(Enrolment(name="hospital-a", key=key).dumps())
+
+
+def test_a_document_reads_back_from_its_bytes() -> None:
+    roster = a_roster(uni_lead=a_key(1), hospital_a=a_key(2))
+    assert Roster.loads(roster.dumps()) == roster
+
+
+@pytest.mark.parametrize("field", ["format", "kind", "name", "key", "recipient", "n_patients"])
+def test_a_field_that_is_left_out_is_refused(field: str) -> None:
+    content = an_enrolment()
+    del content[field]
+    with pytest.raises(MalformedError):
+        Enrolment.loads(canonical.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", 1),
+        ("format", "0"),
+        ("kind", "roster"),
+        ("name", "Hospital A"),
+        ("name", "*"),
+        ("name", 5),
+        ("key", "ssh-rsa AAAA"),
+        ("n_patients", -1),
+        ("n_patients", 2**29),
+        ("n_patients", "5"),
+        ("n_patients", True),
+        ("recipient", ""),
+        ("extra", None),
+        ("comment", "Mrs. Smith"),
+    ],
+)
+def test_an_unknown_field_or_a_wrong_value_is_refused_and_named(field: str, value: Any) -> None:
+    with pytest.raises(MalformedError) as caught:
+        Enrolment.loads(canonical.dumps(an_enrolment() | {field: value}))
+    assert caught.value.where == field
+
+
+def test_false_is_not_zero() -> None:
+    with pytest.raises(MalformedError):
+        Enrolment.loads(canonical.dumps(an_enrolment() | {"format": False}))
+
+
+@pytest.mark.parametrize("data", [b"[]", b"null", b"1", b'"a"', b"{}"])
+def test_other_json_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Enrolment.loads(data)
+    with pytest.raises(MalformedError):
+        document.kind_of(data)
+
+
+def test_the_kind_is_read_without_knowing_it() -> None:
+    assert document.kind_of(b'{"kind":"something-newer"}') == "something-newer"
+    with pytest.raises(MalformedError):
+        document.kind_of(b'{"kind":7}')
+
+
+def test_a_json_file_over_4_mib_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as stream:
+        stream.truncate(document.MAX_JSON_BYTES + 1)
+    with pytest.raises(TooLargeError):
+        document.read(tmp_path / "large.json", Enrolment)
+
+
+def test_a_signed_document_lies_beside_its_signature(tmp_path: Path) -> None:
+    path = tmp_path / "a.enrolment.json"
+    enrolment = Enrolment.loads(canonical.dumps(an_enrolment()))
+    digest = document.write_signed(path, enrolment, a_key())
+    _, found = signature.verify_file(path)
+    assert found.hex() == digest
+    assert document.read(path, Enrolment) == enrolment

@@ -1,0 +1,227 @@
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brainfed import plan as plans
+from brainfed.errors import PlanError, UsageError
+from brainfed.plan import Plan
+from tests.builders import a_plan
+
+FILES = sorted((Path(__file__).resolve().parents[1] / "plans").glob("*.toml"))
+
+FRACTION = st.floats(0, 1)
+SLUGS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+
+
+@st.composite
+def any_plan(draw: st.DrawFn) -> Plan:
+    """Plans from the corners of what is allowed."""
+    levels = draw(st.integers(2, 4))
+    modalities = draw(st.permutations(list(plans.Modality)))
+    cut = draw(st.integers(0, 3))
+    epochs = draw(st.integers(0, 1000))
+    edge = st.integers(1, 20).map(lambda n: n * 2 ** (levels - 1)).filter(lambda n: n >= 8)
+    return Plan.model_validate(
+        {
+            "name": draw(SLUGS),
+            "seed": draw(st.integers(0, 2**53 - 1)),
+            "rounds": draw(st.integers(1, 9999)),
+            "scans": {
+                "required": modalities[: cut + 1],
+                "optional": modalities[cut + 1 :],
+                "regions": draw(st.permutations(list(plans.Region)))[: draw(st.integers(1, 3))],
+            },
+            "grid": {
+                "in_plane_mm": draw(st.floats(0.001, 20)),
+                "size": draw(st.tuples(edge, edge)),
+            },
+            "intensity": {"zscore": draw(st.sampled_from(plans.ZScore))},
+            "split": {"validation": draw(st.floats(0, 0.4)), "test": draw(st.floats(0, 0.4))},
+            "network": {
+                "channels": draw(st.lists(st.integers(1, 4096), min_size=levels, max_size=levels)),
+                "norm": draw(st.sampled_from(plans.Norm)),
+                "dropout_levels": draw(st.lists(st.integers(1, levels), max_size=2)),
+            },
+            "training": {
+                "rate": draw(st.floats(0, 10, exclude_min=True)),
+                "epochs_per_round": epochs,
+                "steps_per_round": 0 if epochs else draw(st.integers(1, 10**6)),
+                "augmentation": {"flip": draw(FRACTION), "rotate_degrees": draw(FRACTION)},
+            },
+            "participation": {"quorum_sites": draw(st.integers(1, 10_000))},
+            "terms": {"agreement_sha256": draw(st.sampled_from(["", "0a" * 32]))},
+        }
+    )
+
+
+@given(any_plan())
+def test_a_rendered_plan_reads_back_as_the_same_plan_and_the_same_bytes(plan: Plan) -> None:
+    text = plans.render(plan)
+    assert plans.parse(text.encode()) == plan
+    assert plans.render(plans.parse(text.encode())) == text
+
+
+def test_plans_are_shipped() -> None:
+    assert {"demo", "sheller2018"} <= {path.stem for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_shipped_plan_loads_under_its_own_name(path: Path) -> None:
+    assert plans.load(path).name == path.stem
+
+
+def test_a_rendered_plan_is_complete() -> None:
+    def keys(table: dict[str, Any], prefix: str = "") -> list[str]:
+        found = []
+        for key, value in table.items():
+            found += keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+        return found
+
+    assert keys(tomllib.loads(plans.render(a_plan()))) == plans.known_keys()
+
+
+def test_the_order_of_the_keys_in_the_file_changes_no_digest() -> None:
+    one = plans.parse(b'name = "a"\nrounds = 3\n[network]\nnorm = "none"\n[training]\nbatch = 2\n')
+    other = plans.parse(b'rounds = 3\nname = "a"\n[training]\nbatch=2\n[network]\nnorm = "none"')
+    assert plans.plan_digest(one) == plans.plan_digest(other)
+
+
+def test_the_data_digest_changes_with_what_a_case_holds_and_with_nothing_else() -> None:
+    plain = plans.data_digest(a_plan())
+    assert plans.data_digest(a_plan(rounds=9, training={"rate": 0.1}, seed=3)) == plain
+    for change in (
+        {"grid": {"size": (64, 32)}},
+        {"scans": {"regions": ("TC",)}},
+        {"split": {"test": 0.1}},
+        {"intensity": {"zscore": "volume"}},
+        {"cohort": {"treatment": "any"}},
+    ):
+        assert plans.data_digest(a_plan(**change)) != plain
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("[training]\nlerning_rate = 0.1", "training.rate"),
+        ("[training]\nbatchs = 3", "training.batch"),
+        ("[trainning]\nbatch = 3", "training"),
+        ("[grid]\nbatch = 3", "training.batch"),
+        ("quorum_sites = 3", "participation.quorum_sites"),
+        ("[participation]\nqourum_sites = 3", "participation.quorum_sites"),
+        ("[training.augmentation]\nflipp = 0.5", "training.augmentation.flip"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_right_one(text: str, near: str) -> None:
+    with pytest.raises(PlanError, match="unknown key") as caught:
+        plans.parse(f'name = "a"\n{text}\n'.encode())
+    assert near in str(caught.value.expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("rounds = 0", "rounds"),
+        ("rounds = 10000", "rounds"),
+        ("rounds = 2.0", "rounds"),
+        ('rounds = "2"', "rounds"),
+        ("rounds = true", "rounds"),
+        ("seed = -1", "seed"),
+        ("seed = 9007199254740992", "seed"),
+        ("[training]\nrate = 0", "training.rate"),
+        ("[training]\nrate = nan", "training.rate"),
+        ("[training]\nrate = inf", "training.rate"),
+        ('[training]\nloss = "dice"', "training.loss"),
+        ("[training]\nbatch = []", "training.batch"),
+        ("[training]\nforeground_fraction = 1.5", "training.foreground_fraction"),
+        ('[scans]\nrequired = ["t1", "adc"]', "scans.required.1"),
+        ("[scans]\nregions = []", "scans.regions"),
+        ('[scans]\nrequired = "t1"', "scans.required"),
+        ('[scans]\nrequired = ["t1", "t1"]', "scans"),
+        ('[scans]\nrequired = ["t1"]\noptional = ["t1"]', "scans"),
+        ("[scans]\nrequired = []", "scans"),
+        ("[grid]\nsize = [128]", "grid.size.1"),
+        ("[grid]\nsize = [4, 128]", "grid.size.0"),
+        ("[grid]\nin_plane_mm = -1", "grid.in_plane_mm"),
+        ("[split]\nvalidation = 0.5\ntest = 0.5", "split"),
+        ("[network]\nchannels = [32]", "network.channels"),
+        ("[network]\nchannels = [32, 0]", "network.channels.1"),
+        ("[network]\ndropout = 1.0", "network.dropout"),
+        ("[training]\nsteps_per_round = 3", "training"),
+        ("[training]\nepochs_per_round = 0", "training"),
+        ("[participation]\nquorum_sites = 0", "participation.quorum_sites"),
+        ('[terms]\nweights_licence = "a b"', "terms.weights_licence"),
+        ('[terms]\nweights_licence = "a\\n"', "terms.weights_licence"),
+        ('[terms]\nminimum_version = "1"', "terms.minimum_version"),
+        ("[terms]\nagreement_sha256 = 'ff'", "terms.agreement_sha256"),
+        ("cohort = 2026-01-01", "cohort"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_key(text: str, key: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        plans.parse(f'name = "a"\n{text}\n'.encode())
+    assert f"`{key}`" in caught.value.message
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grid": {"size": (30, 32)}, "network": {"channels": (4, 8, 16)}},
+        {"network": {"channels": (4, 8), "dropout_levels": (3,)}},
+    ],
+)
+def test_sections_that_do_not_fit_together_are_refused(changes: dict[str, Any]) -> None:
+    tables = {
+        name: "\n".join(f"{key} = {list(value)}" for key, value in table.items())
+        for name, table in changes.items()
+    }
+    text = 'name = "a"\n' + "\n".join(f"[{name}]\n{body}" for name, body in tables.items())
+    with pytest.raises(PlanError, match="fit together"):
+        plans.parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"name",
+        b"\xff\xfe",
+        b'name = "a"\nname = "b"',
+        b'name = "a"\nseed = ' + b"9" * 5000,
+        b'name = "a"\nseed = 0x' + b"f" * 5000,
+        b'name = "a"\nseed = ' + b"[" * 5000,
+        b"a." * 2_000 + b"a = 1",
+        b'name = "' + b"a" * 70_000 + b'"',
+        b"\0",
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_bytes_that_are_no_plan_are_refused_as_a_plan_error(data: bytes) -> None:
+    with pytest.raises(PlanError):
+        plans.parse(data)
+
+
+def test_a_plan_that_is_not_there_is_a_plan_error(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="can't be read"):
+        plans.load(tmp_path / "missing.toml")
+    with pytest.raises(PlanError, match="can't be read"):
+        plans.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a", "hospital-a", "0", "a" * 40])
+def test_a_name_of_small_letters_digits_and_inner_hyphens_is_allowed(name: str) -> None:
+    plans.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A", "-a", "a-", "a_b", "a.b", "a b", "a/b", "..", "*", "ä", "a" * 41, "a\n"]
+)
+def test_any_other_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        plans.check_name(name)
+    with pytest.raises(PlanError):
+        plans.parse(plans.render(a_plan()).replace('"test"', f'"{name}"').encode())
