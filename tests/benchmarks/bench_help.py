@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1.3
 N_RUNS = 31
 
-OURS = "from brainfed.cli.app import main; main()"
+OURS = "from brainfed.__main__ import main; main()"
 BARE = """
 import typer
 app = typer.Typer(add_completion=False)

@@ -211,7 +211,7 @@ def test_a_bug_whose_report_cannot_be_written_still_ends_in_words(
 @pytest.mark.parametrize("words", [("--help",), ("status",)])
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path, words: tuple[str, ...]) -> None:
     a_workspace(tmp_path, Role.SITE, "hospital-a")
-    program = "from brainfed.cli.app import main; main()"
+    program = "from brainfed.__main__ import main; main()"
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

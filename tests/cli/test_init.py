@@ -34,7 +34,7 @@ def test_init_twice_is_refused_and_keeps_the_key(typed: Typed, tmp_path: Path) -
     typed(*words)
     key = workspace.find(tmp_path).key_path.read_bytes()
     answer = typed(*words)
-    assert answer.code == 6
+    assert answer.code == 3
     assert workspace.find(tmp_path).key_path.read_bytes() == key
 
 

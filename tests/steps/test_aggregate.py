@@ -123,6 +123,24 @@ def test_the_order_of_arrival_changes_no_byte_of_any_file(tmp_path: Path) -> Non
     assert len(results) == 1
 
 
+def test_the_sum_is_in_name_order_where_the_order_shows(tmp_path: Path) -> None:
+    """1e30 + 1 - 1e30 is 0 or 1, by the order; only name order gives these three means."""
+    small = a_federation(tmp_path, THREE)
+    values = {
+        "hospital-a": (1e30, 1, 1e30),
+        "hospital-b": (1, 1e30, -1e30),
+        "hospital-c": (-1e30, -1e30, 1),
+    }
+    for name in reversed(THREE):
+        path = train(small.sites[name], n_patients=1)
+        for index, value in enumerate(values[name]):
+            attacks.put_value(path, index, value)
+        carry(small.sites[name], small.coordinator, small.medium(name))
+    done = aggregate(small.coordinator, today=TODAY)
+    mean = np.frombuffer(attacks.header_and_body(done.path)[1], "<f4")[:3]
+    assert mean.tolist() == [0, 0, np.float32(1 / 3)]
+
+
 def test_equal_updates_give_themselves(tmp_path: Path) -> None:
     small = a_federation(tmp_path)
     for site in small.sites.values():

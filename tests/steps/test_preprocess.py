@@ -453,13 +453,30 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def descendants_left(mark: Path) -> list[str]:
+    """Processes that still carry this mark in their environment."""
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended meanwhile, or is another user's
+        if f"BRAINFED_TEST={mark}".encode() in environment.split(b"\0"):
+            left.append(process.name)
+    return left
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for orphans in /proc")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_command_can_be_run_again(scans: Path, tmp_path: Path, jobs: int) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}",
+        "BRAINFED_TEST": str(tmp_path),
+    }
     done = subprocess.run(
         [sys.executable, script, tmp_path / "data", scans, str(jobs)],
         env=environment,
@@ -469,7 +486,11 @@ def test_a_killed_command_can_be_run_again(scans: Path, tmp_path: Path, jobs: in
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not dataset.index_path(tmp_path / "data").exists()
-    time.sleep(0.2)  # orphans, if there were any, would still be writing
+    for _ in range(100):
+        if not descendants_left(tmp_path):
+            break
+        time.sleep(0.1)
+    assert not descendants_left(tmp_path)
     result = run(scans)
     assert result.n_cases == 3
     assert "kept" in statuses(result).values()
@@ -480,18 +501,17 @@ real = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs ../shared/data
 
 @pytest.mark.real
 @real
-def test_real_scans_of_one_site_become_cases(tmp_path: Path) -> None:
+def test_real_scans_become_cases(tmp_path: Path) -> None:
     plan = a_plan(
         scans={"required": ("flair",), "optional": ("t1", "t1ce")}, grid={"size": (128, 128)}
     )
-    result = preprocess_folder(
-        tmp_path / "data",
-        SHARED_DATA / "lgg-sites" / "CS",
-        plan,
-        protocol=LabelProtocol.WHOLE_TUMOUR,
-        spacing_nominal=True,
+    (tmp_path / "scans").mkdir()
+    for case in sorted((SHARED_DATA / "lgg-sites" / "CS").iterdir())[:3]:
+        (tmp_path / "scans" / case.name).symlink_to(case)
+    result = run(
+        tmp_path / "scans", plan, protocol=LabelProtocol.WHOLE_TUMOUR, spacing_nominal=True
     )
-    assert result.count(CaseStatus.MADE) == len(result.rows) == 10
+    assert result.count(CaseStatus.MADE) == len(result.rows) == 3
     for row in result.rows:
         assert row.entry is not None
         assert row.tumour_ml is None  # the spacing is nominal

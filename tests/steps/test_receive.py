@@ -588,6 +588,19 @@ def test_a_json_file_over_4_mib_is_refused(small: Small) -> None:
     assert isinstance(refused(small.sites["hospital-a"], small.medium()), TooLargeError)
 
 
+def test_refused_copies_are_not_piled_up_until_the_end(small: Small) -> None:
+    for number in range(20):
+        (small.medium() / f"{number}.json").write_bytes(b'{"kind":"x"}')
+    in_the_inbox = []
+
+    def look(what: str, done: int, total: int, note: str = "") -> None:
+        in_the_inbox.append(len(list(small.coordinator.inbox.iterdir())))
+
+    receive(small.coordinator, [small.medium()], confirm=say_yes, progress=look)
+    assert len(in_the_inbox) == 20
+    assert max(in_the_inbox) <= 1
+
+
 # --- rosters -----------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from brainfed.cli import data, exchange, init, inspect, plan, rounds, start, training
+from brainfed.cli import data, demo, exchange, init, inspect, plan, rounds, start, training
 from brainfed.cli.console import show_error
 from brainfed.errors import BrainfedError, InterruptedByUserError, ResourceError, UsageError
 
@@ -70,16 +70,12 @@ _add(app, "preprocess", data.preprocess, SITE)
 _add(app, "split", data.split, SITE)
 _add(app, "train-round", training.train_round, SITE)
 _add(app, "evaluate", training.evaluate, SITE)
+_add(app, "demo", demo.demo, ANYWHERE)
 _add(app, "inspect", inspect.inspect, ANYWHERE)
 plans = typer.Typer(help="Look at a plan file.", add_completion=False)
 _add(plans, "show", plan.show_plan)
 _add(plans, "check", plan.check_plan)
 app.add_typer(plans, name="plan", rich_help_panel=ANYWHERE)
-
-
-def main() -> None:
-    """The entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -94,7 +90,7 @@ def run(argv: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):
         # The reader has gone, as with `| head`, and there is nobody left to tell: typer exits for
         # that where it notices first. The work is done; what can't be flushed is let go.
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
         return 0
     except KeyboardInterrupt:
         code = InterruptedByUserError.exit_code

@@ -83,7 +83,7 @@ def check(path: Path) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
-    if path.name.endswith(".gz"):
+    if path.name.lower().endswith(".gz"):
         return cast("BinaryIO", gzip.open(path, "rb"))
     return path.open("rb")
 

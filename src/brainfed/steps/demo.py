@@ -42,6 +42,9 @@ from brainfed.steps.train import train_from, train_round
 COORDINATOR = "uni-lead"
 PLAN = "demo.toml"
 POOLED = "pooled"
+ROUNDS, COMPARE = "rounds", "comparison"
+TOLD = (ROUNDS, COMPARE)
+"""Stages whose every unit is worth a line; the others are progress alone."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def demo(out: Path, *, jobs: int | None = None, progress: Progress = silent) -> 
         compared = pool.map(_train_in_one_place, names, groups, repeat(tuple(sites)))
         for number, (name, dice) in enumerate(zip(names, compared, strict=True), start=1):
             beside[name] = dice
-            progress("compare", number, len(names), f"{name}: Dice {dice:.3f}")
+            progress(COMPARE, number, len(names), f"{name}: Dice {dice:.3f}")
     return DemoResult(
         folder=out,
         region=plan.scans.regions[0].value,
@@ -206,7 +209,7 @@ def _federate(
         }
         everyone = [dice for own in scores for dice in own]
         history.append(RoundDice(number, statistics.fmean(everyone), by_site))
-        progress("rounds", number, plan.rounds, f"Dice {history[-1].mean:.3f}")
+        progress(ROUNDS, number, plan.rounds, f"Dice {history[-1].mean:.3f}")
     return tuple(history)
 
 

@@ -25,7 +25,7 @@ from brainfed.errors import ResourceError, ScanError
 from brainfed.formats import atomic, dataset, scan, scan_folder
 from brainfed.formats.dataset import Case, CaseEntry, Source
 from brainfed.formats.scan import Scan
-from brainfed.formats.scan_folder import CaseFolder, ScanFiles
+from brainfed.formats.scan_folder import CaseFolder, ScanFiles, printable
 from brainfed.plan import Modality, Plan, data_digest
 
 
@@ -72,7 +72,7 @@ def make_cases(tasks: list[Task], *, jobs: int, progress: Progress) -> list[Made
         outcomes = []
         for done, task in enumerate(tasks, start=1):
             outcomes.append(make_case(task))
-            progress("cases", done, len(tasks), task.folder.name)
+            progress("cases", done, len(tasks), printable(task.folder.name))
         return outcomes
     return _in_processes(tasks, min(jobs, len(tasks)), progress)
 
@@ -125,7 +125,8 @@ def _in_processes(tasks: list[Task], n: int, progress: Progress) -> list[Made | 
         }
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()  # raises here what must end the command
-            progress("cases", done, len(tasks), tasks[futures[future]].folder.name)
+            name = printable(tasks[futures[future]].folder.name)
+            progress("cases", done, len(tasks), name)
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise ResourceError(

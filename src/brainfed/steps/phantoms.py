@@ -60,10 +60,10 @@ CONSORTIUM = (
         Scanner(
             gain=120,
             gamma=0.85,
-            noise=0.035,
+            noise=0.03,
             blur_mm=2.5,
             bias=0.1,
-            weighting=0.12,
+            weighting=0.08,
             weighting_seed=7,
             fluid_suppression=0.3,
         ),

@@ -1,0 +1,19 @@
+"""`python -m brainfed`, and the console script: the command line, and Ctrl-C while it still loads."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; exits with its code."""
+    try:
+        from brainfed.cli.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("error: Stopped by you\n")
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
