@@ -264,9 +264,7 @@ def write_result(journal: Journal) -> None:
     found = dice_by_round(journal)
     best = best_round(journal)
     minutes = sum(journal[key]["seconds"] for key in journal if key.startswith("round ")) / 60
-    everything = (
-        minutes + sum(journal[key]["seconds"] for key in ("prepare", "final", "test")) / 60
-    )
+    everything = minutes + sum(journal[key]["seconds"] for key in ("prepare", "final", "test")) / 60
     ez = dice_of(journal["final"]["value"][EVALUATES_ONLY]["summaries"])
     test = journal["test"]["value"]
     scores = sorted(row["dice"] for name in SITES for row in test[name]["rows"])

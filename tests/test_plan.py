@@ -24,7 +24,7 @@ def any_plan(draw: st.DrawFn) -> Plan:
     modalities = draw(st.permutations(list(plans.Modality)))
     cut = draw(st.integers(0, 3))
     epochs = draw(st.integers(0, 1000))
-    edge = st.integers(1, 20).map(lambda n: n * 2 ** (levels - 1)).filter(lambda n: n >= 8)
+    edge = st.integers(2, 20).map(lambda n: n * 2 ** (levels - 1)).filter(lambda n: n >= 8)
     return Plan.model_validate(
         {
             "name": draw(SLUGS),
@@ -172,11 +172,15 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_key(text: str, key: str) ->
     [
         {"grid": {"size": (30, 32)}, "network": {"channels": (4, 8, 16)}},
         {"network": {"channels": (4, 8), "dropout_levels": (3,)}},
+        {"grid": {"size": (8, 8)}, "network": {"channels": (1, 1, 1, 1), "norm": "instance"}},
     ],
 )
 def test_sections_that_do_not_fit_together_are_refused(changes: dict[str, Any]) -> None:
     tables = {
-        name: "\n".join(f"{key} = {list(value)}" for key, value in table.items())
+        name: "\n".join(
+            f"{key} = {list(value) if isinstance(value, tuple) else repr(value)}"
+            for key, value in table.items()
+        )
         for name, table in changes.items()
     }
     text = 'name = "a"\n' + "\n".join(f"[{name}]\n{body}" for name, body in tables.items())

@@ -1,4 +1,4 @@
-"""`python -m brainfed`, and the console script: the command line, and Ctrl-C while it still loads."""
+"""The command line, for `python -m brainfed` and the script; safe against an early Ctrl-C."""
 
 import sys
 

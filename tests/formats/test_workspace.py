@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from brainfed.errors import (
-    ConflictError,
     LockedError,
     NoWorkspaceError,
     WorkspaceError,
@@ -42,7 +41,7 @@ def test_nothing_in_a_new_workspace_is_open_to_others(tmp_path: Path) -> None:
 def test_a_folder_that_is_a_workspace_is_not_made_one_again(tmp_path: Path) -> None:
     place = a_workspace(tmp_path, Role.SITE, "hospital-a")
     key = place.key_path.read_bytes()
-    with pytest.raises(ConflictError, match="workspace already"):
+    with pytest.raises(WorkspaceError, match="workspace already"):
         workspace.create(tmp_path, Role.COORDINATOR, "uni-lead")
     assert place.key_path.read_bytes() == key
     assert workspace.find(tmp_path) == place

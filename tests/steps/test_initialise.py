@@ -13,6 +13,7 @@ from brainfed.errors import (
     SignatureError,
     StrangerError,
     UsageError,
+    WorkspaceError,
     WrongRoleError,
 )
 from brainfed.formats import enrolment, federation, ledger, rounds, signature, weights, workspace
@@ -66,7 +67,7 @@ def test_a_name_that_can_not_be_a_file_name_makes_nothing(tmp_path: Path) -> Non
 
 def test_a_workspace_is_not_made_twice(small: Small) -> None:
     before = snapshot(small.coordinator)
-    with pytest.raises(ConflictError):
+    with pytest.raises(WorkspaceError):
         initialise(small.coordinator.root, Role.COORDINATOR, "uni-lead")
     assert snapshot(small.coordinator) == before
 

@@ -46,7 +46,7 @@ def test_a_cohort_of_phantoms_can_be_preprocessed_and_split(tmp_path: Path) -> N
     assert result.count(CaseStatus.MADE) == 3
     for entry in dataset.read_index(tmp_path / "data"):
         assert entry.present == (True,) * 4
-        assert entry.n_slices == 16
+        assert entry.n_slices == 12
         assert entry.tumour_lost_fraction == 0
         mask = dataset.read_case(dataset.case_path(tmp_path / "data", entry.id)).brain_mask
         assert 0.15 < mask.mean() < 0.7

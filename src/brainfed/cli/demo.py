@@ -28,10 +28,10 @@ def demo(
     files as in earnest; beside it pooled training and each site alone. Run again, it goes on.
     """
     if scans_only:
-        from brainfed.steps.phantoms import write_consortium
+        from brainfed.steps import phantoms
 
         with progress() as bar:
-            folders = write_consortium(out / "scans", progress=bar)
+            folders = phantoms.write_consortium(out / "scans", progress=bar)
         show({"scans": folders}, _scans_words, as_json=as_json)
         return
     from brainfed.steps import demo as step

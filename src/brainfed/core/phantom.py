@@ -87,8 +87,8 @@ def make_phantom(
     random: np.random.Generator,
     scanner: Scanner,
     *,
-    shape: Shape = (16, 64, 64),
-    spacing_mm: Spacing = (8.0, 3.2, 3.2),
+    shape: Shape = (12, 64, 64),
+    spacing_mm: Spacing = (10.0, 3.2, 3.2),
 ) -> Phantom:
     """Make a head with one tumour; the same generator state gives the same head.
 

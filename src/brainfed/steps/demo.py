@@ -28,12 +28,12 @@ from brainfed.errors import PlanError, UsageError
 from brainfed.formats import atomic, dataset, federation, rounds, workspace
 from brainfed.formats.dataset import Case
 from brainfed.formats.workspace import Role, Workspace
-from brainfed.steps import phantoms
 from brainfed.steps.accept import JoinRequest
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.evaluate import entries_of, evaluate, read_cases, scores_of
 from brainfed.steps.exchange import export
 from brainfed.steps.initialise import Candidate, admit, initialise, start_federation
+from brainfed.steps.phantoms import CONSORTIUM, PhantomSite, write_consortium
 from brainfed.steps.preprocess import preprocess
 from brainfed.steps.receive import receive
 from brainfed.steps.split import split
@@ -87,8 +87,10 @@ def shipped_plan(name: str) -> Path:
     raise PlanError("No plan of this name comes with brainfed", found=name)
 
 
-def write_scans(out: Path, *, progress: Progress = silent) -> dict[str, Path]:
-    """Write the scans of the four sites; gives each site's folder.
+def write_scans(
+    out: Path, sites: Sequence[PhantomSite], *, progress: Progress = silent
+) -> dict[str, Path]:
+    """Write the scans of the sites; gives each site's folder.
 
     Raises:
         UsageError: The folder holds something else.
@@ -102,14 +104,23 @@ def write_scans(out: Path, *, progress: Progress = silent) -> dict[str, Path]:
             hint="give another one with --out",
         )
     atomic.make_folder(out / "scans")
-    return phantoms.write_consortium(out / "scans", progress=progress)
+    return write_consortium(out / "scans", sites=sites, progress=progress)
 
 
-def demo(out: Path, *, jobs: int | None = None, progress: Progress = silent) -> DemoResult:
+def demo(
+    out: Path,
+    *,
+    plan_path: Path | None = None,
+    sites: Sequence[PhantomSite] = CONSORTIUM,
+    jobs: int | None = None,
+    progress: Progress = silent,
+) -> DemoResult:
     """Run the whole story of a federation in a folder.
 
     Args:
         out: An empty or new folder, or that of an earlier demo, which goes on.
+        plan_path: The plan; the shipped `demo.toml` where None.
+        sites: The hospitals to make up.
         jobs: Processes of one thread each; one per core where None.
         progress: Told of each stage, and of each round with its Dice as the note.
 
@@ -117,18 +128,18 @@ def demo(out: Path, *, jobs: int | None = None, progress: Progress = silent) -> 
         UsageError: The folder holds something else.
         ResourceError: The disk or the memory.
     """
-    scans = write_scans(out, progress=progress)
-    parties = _set_up(out, scans, progress)
-    coordinator, sites = parties[COORDINATOR], [parties[name] for name in scans]
+    scans = write_scans(out, sites, progress=progress)
+    parties = _set_up(out, scans, plan_path or shipped_plan(PLAN), progress)
+    coordinator, places = parties[COORDINATOR], [parties[name] for name in scans]
     plan = federation.load(coordinator).plan
     context = multiprocessing.get_context("spawn")
     n_jobs = jobs or os.cpu_count() or 1
     with ProcessPoolExecutor(max_workers=n_jobs, mp_context=context) as pool:
-        history = _federate(out, coordinator, sites, plan, pool, progress)
-        groups = [tuple(sites), *((site,) for site in sites)]
-        names = [POOLED, *(site.name for site in sites)]
+        history = _federate(out, coordinator, places, plan, pool, progress)
+        groups = [tuple(places), *((site,) for site in places)]
+        names = [POOLED, *(site.name for site in places)]
         beside = {}
-        compared = pool.map(_train_in_one_place, names, groups, repeat(tuple(sites)))
+        compared = pool.map(_train_in_one_place, names, groups, repeat(tuple(places)))
         for number, (name, dice) in enumerate(zip(names, compared, strict=True), start=1):
             beside[name] = dice
             progress(COMPARE, number, len(names), f"{name}: Dice {dice:.3f}")
@@ -137,7 +148,7 @@ def demo(out: Path, *, jobs: int | None = None, progress: Progress = silent) -> 
         region=plan.scans.regions[0].value,
         n_patients={
             site.name: len({entry.patient for entry in dataset.read_index(site.data)})
-            for site in sites
+            for site in places
         },
         rounds=history,
         pooled=beside.pop(POOLED),
@@ -146,7 +157,9 @@ def demo(out: Path, *, jobs: int | None = None, progress: Progress = silent) -> 
     )
 
 
-def _set_up(out: Path, scans: dict[str, Path], progress: Progress) -> dict[str, Workspace]:
+def _set_up(
+    out: Path, scans: dict[str, Path], plan_path: Path, progress: Progress
+) -> dict[str, Workspace]:
     """Workspaces, roster, start, cases and splits; whatever is there already stays."""
     for name in (COORDINATOR, *scans):
         if not (out / name / workspace.MARKER).exists():
@@ -168,7 +181,7 @@ def _set_up(out: Path, scans: dict[str, Path], progress: Progress) -> dict[str, 
         admit(coordinator, enrolments, confirm=is_known)
     start_federation(
         coordinator,
-        shipped_plan(PLAN),
+        plan_path,
         initial_weights=initial_weights,
         today=datetime.now(UTC).date(),
         purpose="simulation",

@@ -112,8 +112,8 @@ def write_cohort(
     scanner: Scanner,
     *,
     seed: int,
-    shape: Shape = (16, 64, 64),
-    spacing_mm: Spacing = (8.0, 3.2, 3.2),
+    shape: Shape = (12, 64, 64),
+    spacing_mm: Spacing = (10.0, 3.2, 3.2),
 ) -> tuple[Path, ...]:
     """Write the scans of one hospital, one visit a patient; gives the case folders.
 
@@ -140,8 +140,8 @@ def _write_unless_there(
     random: np.random.Generator,
     scanner: Scanner,
     *,
-    shape: Shape = (16, 64, 64),
-    spacing_mm: Spacing = (8.0, 3.2, 3.2),
+    shape: Shape = (12, 64, 64),
+    spacing_mm: Spacing = (10.0, 3.2, 3.2),
 ) -> None:
     # The label is written last: where it is, all the others are.
     if not _label_path(folder).exists():

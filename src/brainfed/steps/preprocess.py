@@ -17,6 +17,7 @@ from brainfed.errors import ScanError
 from brainfed.formats import atomic, dataset, federation, identities, scan_folder
 from brainfed.formats.dataset import CaseEntry, Index, SkippedCase
 from brainfed.formats.identities import Identities
+from brainfed.formats.ledger import Event
 from brainfed.formats.scan_folder import CaseFolder, printable
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Modality, Plan, data_digest
@@ -108,7 +109,7 @@ def preprocess(
     Raises:
         NotReadyError: The site has not joined a federation yet.
     """
-    return preprocess_folder(
+    result = preprocess_folder(
         workspace.data,
         scans,
         federation.load(workspace).plan,
@@ -118,6 +119,9 @@ def preprocess(
         spacing_nominal=spacing_nominal,
         progress=progress,
     )
+    if n_made := result.count(CaseStatus.MADE):
+        workspace.note(Event.MADE, what="cases", n_made=n_made, digest=result.dataset_digest)
+    return result
 
 
 def preprocess_folder(

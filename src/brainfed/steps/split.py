@@ -8,6 +8,7 @@ from brainfed.core.cohort import Subset, assign
 from brainfed.errors import ScanError
 from brainfed.formats import dataset, federation
 from brainfed.formats.dataset import CaseEntry, SplitFile
+from brainfed.formats.ledger import Event
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan, data_digest
 
@@ -50,7 +51,10 @@ def split(workspace: Workspace) -> SplitResult:
         ScanError: Cases or an older split are damaged or of another plan.
         ResourceError: The disk refuses.
     """
-    return split_cases(workspace.data, federation.load(workspace).plan)
+    result = split_cases(workspace.data, federation.load(workspace).plan)
+    if result.n_joined:
+        workspace.note(Event.MADE, what="split", digest=result.split_digest)
+    return result
 
 
 def split_cases(data_folder: Path, plan: Plan) -> SplitResult:
