@@ -14,7 +14,7 @@ from brainfed.core.labels import LabelProtocol
 from brainfed.core.volume import Geometry, to_image
 from brainfed.formats import dataset, identities
 from brainfed.formats.dataset import Case, CaseEntry, Index, Source, SplitFile, Subset
-from brainfed.plan import Modality, Plan
+from brainfed.plan import Plan
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real scans; tests that need them skip where they are absent."""
@@ -199,11 +199,6 @@ def write_case_folder(
         write_nifti(folder / f"{name}_{modality}{ending}", images[modality])
     write_nifti(folder / f"{name}_seg{ending}", label)
     return folder
-
-
-def all_modalities() -> tuple[Modality, ...]:
-    """T1, T1ce, T2, FLAIR: the usual order."""
-    return (Modality.T1, Modality.T1CE, Modality.T2, Modality.FLAIR)
 
 
 def _hash(text: str) -> str:

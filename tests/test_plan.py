@@ -229,3 +229,15 @@ def test_any_other_name_is_refused(name: str) -> None:
         plans.check_name(name)
     with pytest.raises(PlanError):
         plans.parse(plans.render(a_plan()).replace('"test"', f'"{name}"').encode())
+
+
+@pytest.mark.parametrize("name", ["con", "nul", "com1", "Hospital", "a b", "", "-a", "x" * 41])
+def test_a_name_that_some_file_system_refuses_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="can't be used"):
+        plans.check_name(name)
+
+
+def test_a_negative_zero_is_written_as_zero() -> None:
+    text = b'name = "x"\n[grid]\nin_plane_mm = -0.0\n'
+
+    assert plans.render(plans.parse(text)) == plans.render(plans.parse(b'name = "x"'))

@@ -28,9 +28,10 @@ def check_name(name: str) -> None:
     """Refuse a name that can't be a principal and a part of file names.
 
     Raises:
-        UsageError: Not 1 to 40 lower-case letters, digits and inner hyphens.
+        UsageError: Not 1 to 40 lower-case letters, digits and inner hyphens, or a word that Windows
+            keeps for devices.
     """
-    if not re.fullmatch(SLUG, name):
+    if not re.fullmatch(SLUG, name) or re.fullmatch(r"con|prn|aux|nul|(com|lpt)[0-9]", name):
         raise UsageError(
             "This name can't be used",
             expected="1 to 40 lower-case letters, digits and hyphens, such as hospital-a",
@@ -472,7 +473,8 @@ def _render_value(value: object) -> str:
         return f'"{value}"'  # no plan value can hold a quote, a backslash or a line end
     if isinstance(value, list):
         return "[" + ", ".join(_render_value(item) for item in value) + "]"
-    return repr(value)
+    assert isinstance(value, int | float)
+    return repr(value + 0)  # the zero makes 0.0 of -0.0, which is equal and must read the same
 
 
 def plan_digest(plan: Plan) -> str:

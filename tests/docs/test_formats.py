@@ -621,12 +621,7 @@ def reserved_weights(lead: Workspace, path: Path) -> None:
         "scores",
         "approval",
         "final",
-        pytest.param(
-            "state",
-            marks=pytest.mark.xfail(
-                strict=True, reason="steps/accept takes state weights for global ones"
-            ),
-        ),
+        "state",
     ],
 )
 def test_a_reserved_kind_is_named_on_the_page_and_refused(

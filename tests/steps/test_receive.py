@@ -31,7 +31,8 @@ from brainfed.formats.manifest import Kind
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Roster
 from brainfed.formats.workspace import Role, Workspace
-from brainfed.steps.accept import JoinRequest, Verdict
+from brainfed.steps.accept import JoinRequest
+from brainfed.steps.accept_round import Verdict
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.exchange import export
 from brainfed.steps.initialise import admit

@@ -29,7 +29,7 @@ CONSORTIUM = (
     ),
     PhantomSite(
         "hospital-b",
-        10,
+        8,
         Scanner(
             gain=300,
             gamma=0.7,
@@ -43,7 +43,7 @@ CONSORTIUM = (
     ),
     PhantomSite(
         "hospital-c",
-        8,
+        10,
         Scanner(
             gain=4000,
             gamma=1.7,
@@ -59,13 +59,12 @@ CONSORTIUM = (
         10,
         Scanner(
             gain=120,
-            gamma=0.85,
-            noise=0.03,
-            blur_mm=2.5,
-            bias=0.1,
+            noise=0.05,
+            blur_mm=1.0,
+            bias=0.15,
             weighting=0.08,
             weighting_seed=7,
-            fluid_suppression=0.3,
+            fluid_suppression=0.0,
         ),
     ),
 )

@@ -28,7 +28,8 @@ from brainfed.formats import atomic, document, federation, signature, weights
 from brainfed.formats.ledger import Event
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import accept
-from brainfed.steps.accept import Confirm, Outcome, Verdict
+from brainfed.steps.accept import Confirm
+from brainfed.steps.accept_round import Outcome, Verdict
 
 MAX_DEPTH = 3
 """Folders below the given one that are looked into."""
