@@ -29,7 +29,7 @@ CONSORTIUM = (
     ),
     PhantomSite(
         "hospital-b",
-        8,
+        10,
         Scanner(
             gain=300,
             gamma=0.7,
@@ -56,10 +56,10 @@ CONSORTIUM = (
     ),
     PhantomSite(
         "hospital-d",
-        10,
+        8,
         Scanner(
             gain=120,
-            noise=0.05,
+            noise=0.04,
             blur_mm=1.0,
             bias=0.15,
             weighting=0.08,
