@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 READY := $(VENV)/.ready
 OUT ?= demo
 LGG ?= work/lgg
@@ -16,7 +17,7 @@ test: $(READY)
 	$(BIN)/ruff check src tests docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
@@ -36,9 +37,9 @@ docs: $(READY)
 # torch first: its pinned version is the CPU build where an index offers one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		ruff mypy import-linter pytest pytest-xdist hypothesis -e .
+	$(PIP) torch
+	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis
+	$(PIP) --no-build-isolation -e .
 	touch $(READY)
 
 clean:

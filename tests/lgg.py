@@ -270,12 +270,15 @@ def write_result(journal: Journal) -> None:
     scores = sorted(row["dice"] for name in SITES for row in test[name]["rows"])
     pooled_rows = journal["pooled"]["value"]
     table = [
-        "| round | " + " | ".join(name.upper() for name in SITES) + " | all patients |",
-        "|---|" + "---|" * (len(SITES) + 1),
+        "| round | " + " | ".join(name.upper() for name in SITES) + " | all patients | minutes |",
+        "|---|" + "---|" * (len(SITES) + 2),
     ]
+    spent = 0.0
     for number, by_site in found.items():
+        spent += journal[f"round {number}"]["seconds"] / 60 if number else 0
         cells = [f"{by_site[name]['mean']:.3f}" for name in SITES]
-        table.append(f"| {number} | " + " | ".join(cells) + f" | {weighted_dice(by_site):.3f} |")
+        cells += [f"{weighted_dice(by_site):.3f}", f"{spent:.1f}"]
+        table.append(f"| {number} | " + " | ".join(cells) + " |")
     n_validation = ", ".join(f"{name.upper()} {found[0][name]['n']}" for name in SITES)
     n_test = ", ".join(f"{n.upper()} {dice_of(test[n]['summaries'])['n']}" for n in SITES)
     by_site = ", ".join(
@@ -295,7 +298,8 @@ each, on {platform.machine()} with {JOBS} cores, no GPU; Python {platform.python
 commands, a workspace per site, files carried by export and import. One seed. The plan:
 `plans/lgg.toml`. A Dice on this set can't be compared with a Dice on BraTS.
 
-**Validation Dice of the global weights, per patient, 3-D** (patients: {n_validation}).
+**Validation Dice of the global weights, per patient, 3-D** (patients: {n_validation}), and the
+minutes since the start of the first round.
 
 {chr(10).join(table)}
 
