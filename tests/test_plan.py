@@ -108,7 +108,7 @@ def test_the_data_digest_changes_with_what_a_case_holds_and_with_nothing_else() 
     [
         ("[training]\nlerning_rate = 0.1", "training.rate"),
         ("[training]\nbatchs = 3", "training.batch"),
-        ("[trainning]\nbatch = 3", "training"),
+        ("[trainning]\nbatch = 3", "`training`"),
         ("[grid]\nbatch = 3", "training.batch"),
         ("quorum_sites = 3", "participation.quorum_sites"),
         ("[participation]\nqourum_sites = 3", "participation.quorum_sites"),

@@ -404,7 +404,7 @@ def _first_error(error: ValidationError, where: str | Path) -> PlanError:
     key = ".".join(str(part) for part in location)
     hint = "see docs/reference/plan.md, or `brainfed plan show` for a complete plan"
     if first["type"] == "extra_forbidden":
-        known = known_keys()
+        known = [*Plan.model_fields, *known_keys()]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         if not near:
             same_name = [name for name in known if name.split(".")[-1] == str(location[-1])]
