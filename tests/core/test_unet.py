@@ -12,7 +12,6 @@ from torch import nn
 from brainfed.core.architecture import tensor_table
 from brainfed.core.device import threads
 from brainfed.core.unet import UNet, initial_weights
-from brainfed.errors import PlanError
 from brainfed.plan import Activation, Grid, Modality, Network, Norm, Plan, Region, Scans
 
 THE_PAPER = Plan(
@@ -145,14 +144,3 @@ def test_leaky_relu_has_the_slope_of_one_hundredth() -> None:
     slopes = [m.negative_slope for m in UNet(plan).modules() if isinstance(m, nn.LeakyReLU)]
     assert slopes
     assert set(slopes) == {0.01}
-
-
-def test_instance_norm_on_a_single_pixel_is_refused() -> None:
-    plan = Plan(
-        name="a",
-        grid=Grid(size=(8, 8)),
-        network=Network(channels=(2, 2, 2, 2), norm=Norm.INSTANCE),
-    )
-    with pytest.raises(PlanError, match="one pixel") as caught:
-        UNet(plan)
-    assert caught.value.where == "network.channels, grid.size"
