@@ -162,3 +162,9 @@ def test_nothing_is_drawn_into_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     bar("training", 1, 10)
     bar.hide()
     assert pipe.getvalue() == ""
+
+
+def test_a_command_to_be_copied_stays_one_line() -> None:
+    command = "ssh-keygen -Y verify " + "-s a-long-file-name.sig " * 20
+
+    assert console.wrapped(f"Check it:\n{console.COMMAND}{command}") == f"Check it:\n  {command}"

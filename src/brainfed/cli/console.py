@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 2.0
 """Work that ends sooner shows no bar."""
 MAX_WIDTH = 100
+COMMAND = "  $ "
+"""Begins a line of words that is a command to be copied."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +114,15 @@ def wrapped(text: str, *, indent: int | None = None) -> str:
     """Text within the width of the terminal; long words, such as paths, stay whole.
 
     Args:
-        text: Lines; a list item ("- ", "1. ") hangs under its first word.
+        text: Lines; a list item ("- ", "1. ") hangs under its first word, and a line that begins
+            with "  $ " is a command to be copied, which stays one line, without the sign.
         indent: Of the second and later lines; where None, that of the list item.
     """
     lines = []
     for line in visible(text).split("\n"):
+        if line.startswith(COMMAND):
+            lines.append("  " + line.removeprefix(COMMAND))
+            continue
         words = line.lstrip()
         item = words.startswith("- ") or (words[:1].isdigit() and words[1:3] == ". ")
         hang = len(line) - len(words) + (words.index(" ") + 1 if item else 0)

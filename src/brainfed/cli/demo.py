@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainfed.cli.console import Table, Words, progress, say, show
+from brainfed.cli.console import COMMAND, Table, Words, progress, say, show
 from brainfed.cli.options import Json
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _demo_words(done: "DemoResult") -> Words:
     patients = ", ".join(f"{site} {n}" for site, n in done.n_patients.items())
     yield f"Patients: {patients}. Phantoms, one run: it shows that the parts work together."
     yield f"\nEverything lies in {done.folder}: a workspace for the coordinator and for each site,"
-    yield "the scans, and the stick. Look around, for instance: "
-    yield f"  cd {done.folder}/uni-lead && brainfed status"
+    yield "the scans, and the stick. Look around, for instance:"
+    yield f"{COMMAND}cd {done.folder}/uni-lead && brainfed status"
     yield f"\nCheck the signature of the last global weights without brainfed, in {done.folder}:"
-    yield f"  {done.check}"
+    yield f"{COMMAND}{done.check}"
