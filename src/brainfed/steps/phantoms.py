@@ -29,7 +29,7 @@ CONSORTIUM = (
     ),
     PhantomSite(
         "hospital-b",
-        10,
+        8,
         Scanner(
             gain=300,
             gamma=0.7,
