@@ -90,7 +90,9 @@ def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> 
     path = place.round_folder(number) / known.weights_name(manifest)
     record_path = path.with_name(f"{known.file_stem(manifest)}.record.json")
     _clear_unfinished(path, record_path)
-    norms = _average(path, manifest, known, parent, updates, shares, progress)
+    norms = _average(
+        path, manifest, known, parent, updates=updates, shares=shares, progress=progress
+    )
     digest = signature.digest_of(path).hex()
     inputs = _inputs(known, updates, shares)
     record = Record(
@@ -163,6 +165,7 @@ def _average(
     manifest: Manifest,
     known: Federation,
     parent: WeightsFile,
+    *,
     updates: Sequence[WeightsFile],
     shares: Sequence[int],
     progress: Progress,
