@@ -95,24 +95,7 @@ def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> 
     )
     digest = signature.digest_of(path).hex()
     inputs = _inputs(known, updates, shares)
-    record = Record(
-        purpose=known.start.purpose,
-        federation=known.digest,
-        plan=known.start.plan,
-        round=number,
-        edition=manifest.edition,
-        supersedes=None,
-        sender=place.name,
-        roster_version=known.roster.version,
-        rule=known.plan.aggregation.rule,
-        weights_by=known.plan.aggregation.weights,
-        parent=parent.digest,
-        inputs=inputs,
-        next_site=None,
-        global_digest=digest,
-        state_digest=None,
-        day=today.isoformat(),
-    )
+    record = _record(manifest, known, parent, inputs=inputs, digest=digest, today=today)
     document.write_signed(record_path, record, place.private_key())
     # With this signature the round is closed; whatever was killed before it is made again.
     signature.sign_file(path, place.private_key())
@@ -226,6 +209,36 @@ def _inputs(
     }
     everyone = absent | included
     return tuple(everyone[name] for name in sorted(everyone))
+
+
+def _record(
+    manifest: Manifest,
+    known: Federation,
+    parent: WeightsFile,
+    *,
+    inputs: tuple[Input, ...],
+    digest: str,
+    today: date,
+) -> Record:
+    """The record of the aggregation that made the global weights of this manifest and digest."""
+    return Record(
+        purpose=manifest.purpose,
+        federation=manifest.federation,
+        plan=manifest.plan,
+        round=manifest.round,
+        edition=manifest.edition,
+        supersedes=None,
+        sender=manifest.sender,
+        roster_version=manifest.roster_version,
+        rule=known.plan.aggregation.rule,
+        weights_by=known.plan.aggregation.weights,
+        parent=parent.digest,
+        inputs=inputs,
+        next_site=None,
+        global_digest=digest,
+        state_digest=None,
+        day=today.isoformat(),
+    )
 
 
 def _part(
