@@ -6,8 +6,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 READY := $(VENV)/.ready
 OUT ?= demo
 LGG ?= work/lgg
+FUZZ ?= work/fuzz
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-slow lgg bench docs clean
+.PHONY: demo test test-slow fuzz fuzz-parsers lgg bench docs clean
 
 demo: $(READY)
 	$(BIN)/brainfed demo --out $(OUT)
@@ -22,6 +24,20 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
+# A million wrong files through the checks of import, ten thousand through import itself.
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.fuzz_core --cases 1000000 --imports 10000
+
+# Each parser of what comes from outside, ten minutes; atheris is no part of the set-up.
+fuzz-parsers: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	rm -rf $(FUZZ) && $(BIN)/python -m tests.fuzz.parsers corpus $(FUZZ)
+	for target in header manifest signature roster; do \
+	  mkdir -p $(FUZZ)/found-$$target && $(BIN)/python -m tests.fuzz.parsers $$target \
+	    $(FUZZ)/found-$$target $(FUZZ)/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+	    -artifact_prefix=$(FUZZ)/crash-$$target- || exit 1; \
+	done
+
 # A federation over the real scans of ../shared/data/lgg-sites; resumable.
 lgg: $(READY)
 	$(BIN)/python tests/lgg.py $(LGG)
@@ -30,6 +46,8 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_help.py
 	$(BIN)/python tests/benchmarks/bench_reading.py
 	$(BIN)/python tests/benchmarks/bench_aggregate_memory.py
+	$(BIN)/python tests/benchmarks/bench_import.py
+	$(BIN)/python tests/benchmarks/bench_audit.py
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
@@ -39,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis
-	$(PIP) --no-build-isolation -e .
+	$(PIP) --no-build-isolation -e '.[encrypt]'
 	touch $(READY)
 
 clean:

@@ -3,12 +3,9 @@
 import atexit
 import functools
 import hashlib
-import os
 import shutil
 import stat
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,13 +20,15 @@ from brainfed.core.architecture import tensor_table
 from brainfed.core.sshsig import public_key
 from brainfed.formats import federation, rounds, signature, weights, workspace
 from brainfed.formats.manifest import Kind, Manifest
-from brainfed.formats.roster import Principal, PrincipalRole, Roster
-from brainfed.formats.workspace import Role, Workspace
+from brainfed.formats.roster import Principal, Role, Roster
+from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
+from brainfed.steps.admit import admit
 from brainfed.steps.aggregate import Aggregated, aggregate
 from brainfed.steps.exchange import export
-from brainfed.steps.initialise import admit, initialise, start_federation
+from brainfed.steps.initialise import initialise
 from brainfed.steps.receive import Import, receive
+from brainfed.steps.start import start_federation
 from tests.builders import a_plan
 
 TODAY = date(2026, 3, 1)
@@ -138,7 +137,7 @@ def train(site: Workspace, **changes: Any) -> Path:
     known = federation.load(site)
     newest = rounds.newest_global(site, known)
     tensors = weights.read_tensors(newest.path, known.table)
-    steps = random_weights(known.plan, int.from_bytes(site.name.encode()) % 2**32)
+    steps = random_weights(known.first_plan, int.from_bytes(site.name.encode()) % 2**32)
     manifest = an_update_manifest(site, **changes)
     path = site.round_folder(manifest.round) / known.weights_name(manifest)
     path.parent.mkdir(exist_ok=True)
@@ -152,7 +151,6 @@ def an_update_manifest(site: Workspace, **changes: Any) -> Manifest:
     newest = rounds.newest_global(site, known)
     fields: dict[str, Any] = {
         "kind": Kind.UPDATE,
-        "round": newest.manifest.round + 1,
         "sender": site.name,
         "parent": newest.digest,
         "split": DIGESTS["one"],
@@ -162,7 +160,7 @@ def an_update_manifest(site: Workspace, **changes: Any) -> Manifest:
         "n_validation": 5,
         "versions": {"brainfed": "0.1.0"},
     }
-    honest = rounds.new_manifest(known, **fields)
+    honest = rounds.new_manifest(known, newest.manifest.round + 1, **fields)
     return Manifest.model_validate(honest.model_dump() | changes)
 
 
@@ -196,14 +194,14 @@ def sign(path: Path, signer: Workspace | Ed25519PrivateKey) -> Path:
 
 
 def a_principal(
-    name: str, key: Ed25519PrivateKey, role: PrincipalRole = PrincipalRole.SITE, **changes: Any
+    name: str, key: Ed25519PrivateKey, role: Role = Role.SITE, **changes: Any
 ) -> Principal:
     return Principal(name=name, role=role, key=public_key(key).line, **changes)
 
 
 def a_roster(**keys: Ed25519PrivateKey) -> Roster:
     """`uni_lead` is the coordinator, everybody else a site; underscores become hyphens."""
-    roles = {True: PrincipalRole.COORDINATOR, False: PrincipalRole.SITE}
+    roles = {True: Role.COORDINATOR, False: Role.SITE}
     principals = [
         a_principal(name.replace("_", "-"), key, roles[name == "uni_lead"])
         for name, key in keys.items()
@@ -231,70 +229,6 @@ def leftovers(root: Path) -> list[Path]:
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def _changes(event: str, arguments: tuple[Any, ...]) -> bool:
-    """Whether an audit event tells of a change on the disk."""
-    if event == "os.remove":
-        return os.path.lexists(arguments[0])
-    if event == "os.mkdir":
-        return not os.path.lexists(arguments[0])
-    return event in {"os.rename", "os.link"}
-
-
-def killed_everywhere(
-    before: Path, work: Path, command: Callable[[Path], object], *, step: int = 1
-) -> Iterator[tuple[int, Path]]:
-    """Run a command on copies of a folder, killed before its first, second ... change of the disk.
-
-    The kill is real: a forked process ends at once, without clean-up. Gives the number of the
-    change and the folder as it was left, until the command comes through.
-    """
-    number = 0
-    while True:
-        root = work / f"killed-{number}"
-        shutil.copytree(before, root)
-        survived = _run_and_kill(lambda root=root: command(root), number)
-        if survived:
-            return
-        yield number, root
-        shutil.rmtree(root)
-        number += step
-
-
-def _run_and_kill(command: Callable[[], object], at: int) -> bool:
-    with warnings.catch_warnings():
-        # numpy's threads sleep while we fork, and the child computes nothing with them.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            _kill_at(at)
-            command()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in {0, 9}, f"the command failed by itself, code {code}"
-    return code == 0
-
-
-def _kill_at(at: int) -> None:
-    import sys
-
-    seen = 0
-
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        is_write = event == "open" and isinstance(arguments[2], int) and arguments[2] & 0o3
-        if is_write or _changes(event, arguments):
-            if seen == at:
-                os._exit(9)
-            seen += 1
-
-    sys.addaudithook(count)
 
 
 def copy_of(small: Small, root: Path) -> Small:

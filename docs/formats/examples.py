@@ -1,9 +1,9 @@
-"""Makes the worked examples of the pages in this folder, and writes them into the pages.
+"""Takes the worked examples of the pages in this folder from the golden files.
 
 `python docs/formats/examples.py` rewrites every block under a line `<!-- example: NAME -->`. The
-examples are one small federation, the same in all pages and in every run, so that digests and
-signatures are true. Its private keys are made from text that stands here: they belong to everybody
-and must never be admitted anywhere.
+exchanged files are those of `tests/golden/v1`, so the pages show what every later version must
+still read. The local files, which are never exchanged, are made here. The keys behind all of it
+belong to everybody and must never be admitted anywhere.
 """
 
 import hashlib
@@ -16,26 +16,18 @@ from typing import Any
 
 import h5py
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from brainfed import plan as plans
 from brainfed.core import averaging, canonical, sshsig
-from brainfed.core.architecture import TensorTable, tensor_table
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.metrics import Measure
 from brainfed.core.scoring import Summary
 from brainfed.core.volume import Geometry
-from brainfed.formats import dataset, identities, training_log, weights
-from brainfed.formats import start as starts
+from brainfed.formats import dataset, identities, training_log
 from brainfed.formats.dataset import Case, Index, SkippedCase, Source, SplitFile, Subset
-from brainfed.formats.document import PlanVersion
-from brainfed.formats.enrolment import Enrolment
-from brainfed.formats.manifest import Manifest
-from brainfed.formats.record import Input, InputStatus, Record
-from brainfed.formats.roster import Principal, PrincipalRole, Roster
-from brainfed.plan import Plan, Region
+from brainfed.plan import Region, SplitRule
 
 PAGES = Path(__file__).parent
+GOLDEN = PAGES.parents[1] / "tests" / "golden" / "v1"
 DAY = "2026-11-23"
 BLOCK = re.compile(r"(<!-- example: ([a-z0-9-]+) -->\n```[a-z]*\n)(.*?)(^```$)", re.DOTALL | re.M)
 
@@ -49,20 +41,10 @@ class Step:
     rate: float
 
 
-def a_key(name: str) -> Ed25519PrivateKey:
-    """The key of a party of the example; anybody can make it."""
-    seed = hashlib.sha256(f"brainfed example, never admit: {name}".encode()).digest()
-    return Ed25519PrivateKey.from_private_bytes(seed)
-
-
-def key_line(name: str) -> str:
-    """Its public half, as rosters hold it."""
-    return sshsig.public_key(a_key(name)).line
-
-
-def sign(name: str, data: bytes) -> str:
-    """The text of a signature file."""
-    return sshsig.sign(a_key(name), hashlib.sha256(data).digest()).armored.decode("ascii")
+def golden(pattern: str) -> bytes:
+    """The one golden file of that name, `PREFIX` standing for the federation."""
+    (path,) = GOLDEN.glob(pattern.replace("PREFIX", "walk-????????"))
+    return path.read_bytes()
 
 
 def sha256(data: bytes) -> str:
@@ -70,147 +52,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def a_plan() -> Plan:
-    """Two levels of two and four channels: the smallest network that has all kinds of tensors."""
-    return Plan.model_validate(
-        {
-            "name": "walk",
-            "rounds": 2,
-            "scans": {"required": ("flair",)},
-            "grid": {"size": (32, 32)},
-            "network": {"channels": (2, 4)},
-        }
-    )
-
-
-def a_weight_file(manifest: Manifest, values: np.ndarray, table: TensorTable) -> bytes:
-    """A weight file from its manifest and all values one after the other."""
-    return weights.header_bytes(manifest, table) + values.astype("<f4").tobytes()
-
-
-def federation() -> dict[str, Any]:
-    """All exchanged files of round 0 and 1, and the documents in them."""
-    plan = a_plan()
-    table = tensor_table(plan)
-    names = ("hospital-a", "hospital-b")
-    enrolments = {n: Enrolment(name=n, key=key_line(n), n_patients=None) for n in names}
-    principals = [Principal(name=n, role=PrincipalRole.SITE, key=key_line(n)) for n in names]
-    lead = Principal(name="uni-lead", role=PrincipalRole.COORDINATOR, key=key_line("uni-lead"))
-    roster = Roster(version=1, federation=None, principals=(*principals, lead))
-    nonce = sha256(b"a nonce is random; this one is made from this text")[:32]
-    start = starts.make(plan, roster, purpose="drill", nonce=nonce, day=DAY)
-    about = {
-        "purpose": "drill",
-        "federation": sha256(start.dumps()),
-        "plan": PlanVersion(version=1, digest=plans.plan_digest(plan)),
-        "edition": 1,
-        "roster_version": 1,
-    }
-    unused = dict.fromkeys(
-        ("parent", "split", "n_patients", "n_cases", "n_slices", "n_validation")
-    ) | {"scores": ()}
-    libraries = {"brainfed": "0.1.0", "numpy": "2.4.6"}
-    trained = libraries | {"torch": "2.13.0"}
-    n_values = sum(int(np.prod(shape)) for shape in table.values())
-    first = ((np.arange(n_values) % 17 - 8) / 16).astype(np.float32)
-    global0 = Manifest.model_validate(
-        about | unused | {"kind": "global", "round": 0, "sender": "uni-lead", "versions": libraries}
-    )
-    files = {"global0": a_weight_file(global0, first, table)}
-    manifests = {"global0": global0}
-    parent = sha256(files["global0"])
-    sizes: dict[str, tuple[int, int, int, int | str]] = {
-        "hospital-a": (12, 14, 1680, 6),
-        "hospital-b": (7, 7, 840, "fewer than 5"),
-    }
-    updates = {}
-    for number, (name, (patients, cases, slices, held_out)) in enumerate(sizes.items(), start=1):
-        manifest = Manifest.model_validate(
-            about
-            | {
-                "kind": "update",
-                "round": 1,
-                "sender": name,
-                "parent": parent,
-                "split": sha256(f"in truth keyed by {name}".encode()),
-                "n_patients": patients,
-                "n_cases": cases,
-                "n_slices": slices,
-                "n_validation": held_out,
-                "scores": tuple(scores(held_out)),
-                "versions": trained,
-            }
-        )
-        updates[name] = (first + np.float32(0.1) * np.float32(number)).astype(np.float32)
-        files[name] = a_weight_file(manifest, updates[name], table)
-        manifests[name] = manifest
-    shares = [sizes[name][0] for name in names]
-    mean = averaging.weighted_mean([updates[name] for name in names], shares)
-    global1 = Manifest.model_validate(
-        about
-        | unused
-        | {
-            "kind": "global",
-            "round": 1,
-            "sender": "uni-lead",
-            "parent": parent,
-            "versions": libraries,
-        }
-    )
-    files["global1"], manifests["global1"] = a_weight_file(global1, mean, table), global1
-    inputs = tuple(
-        Input(
-            sender=name,
-            digest=sha256(files[name]),
-            weight=weight,
-            status=InputStatus.INCLUDED,
-            reason=None,
-        )
-        for name, weight in zip(names, shares, strict=True)
-    )
-    record = Record.model_validate(
-        about
-        | {
-            "round": 1,
-            "supersedes": None,
-            "sender": "uni-lead",
-            "rule": plan.aggregation.rule,
-            "weights_by": plan.aggregation.weights,
-            "parent": parent,
-            "inputs": inputs,
-            "next_site": None,
-            "global_digest": sha256(files["global1"]),
-            "state_digest": None,
-            "day": DAY,
-        }
-    )
-    return {
-        "table": table,
-        "enrolment": enrolments["hospital-a"],
-        "roster": roster,
-        "start": start,
-        "record": record,
-        "manifests": manifests,
-        "files": files,
-        "values": [updates[name] for name in names],
-    }
-
-
-def scores(n: int | str) -> list[dict[str, Any]]:
-    """Scores before and after, silent where the number of patients is below the floor."""
-    enough = isinstance(n, int)
-    return [
-        {
-            "weights": which,
-            "subset": "validation",
-            "measure": "dice",
-            "region": "WT",
-            "n": n,
-            "mean": mean if enough else None,
-            "sd": sd if enough else None,
-        }
-        for which, mean, sd in (("incoming", 12_500, 4_082), ("result", 713_200, 91_017))
-    ]
+def manifest(data: bytes) -> bytes:
+    """The manifest of a weight file."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text: str = header["__metadata__"]["brainfed"]
+    return text.encode()
 
 
 def shown(data: bytes) -> str:
@@ -265,8 +111,9 @@ def ledger_lines() -> str:
         {"event": "accepted", "file": "walk.start.json", "what": "the start: this site has joined"},
         {"event": "refused", "file": "u.safetensors", "reason": "StrangerError"},
     ]
-    made[0]["fingerprint"] = sshsig.public_key(a_key("hospital-a")).fingerprint
-    made[1]["digest"] = sha256(federation()["start"].dumps())
+    key = json.loads(golden("federation/hospital-a.roster.v0001.enrolment.json"))["key"]
+    made[0]["fingerprint"] = sshsig.parse_public_key(key).fingerprint
+    made[1]["digest"] = sha256(golden("federation/start.json"))
     made[2]["message"] = "The signature is by a key that is not in the roster"
     previous, lines = "0" * 64, []
     for minute, fields in enumerate(made):
@@ -283,12 +130,12 @@ def local_files(folder: Path) -> dict[str, str]:
     )
     case, patient = ids.case_id("Brats18_TCIA02_606_1"), ids.patient_id("Brats18_TCIA02_606")
     ids.cases[case], ids.patients[patient] = "Brats18_TCIA02_606_1", "Brats18_TCIA02_606"
-    data_digest = plans.data_digest(a_plan())
+    data_digest = json.loads(golden("federation/start.json"))["data"]
     made_case = a_case(case, patient, data_digest)
     entry = dataset.entry_of(made_case, sha256(b"the case file"))
     skipped = SkippedCase(id=ids.case_id("other"), reason="the modality flair is missing")
     dataset.write_index(folder, Index(data_digest=data_digest, cases=(entry,), skipped=(skipped,)))
-    split = SplitFile(rule=a_plan().split.rule, seed=2018, assignments={patient: Subset.TRAIN})
+    split = SplitFile(rule=SplitRule.FRACTIONS, seed=2018, assignments={patient: Subset.TRAIN})
     dataset.write_split(folder, split)
     identities.write(folder, ids)
     write_log(folder / training_log.NAME)
@@ -361,46 +208,45 @@ def case_listing(path: Path) -> str:
     return "".join(lines)
 
 
-def digests(made: dict[str, Any]) -> str:
-    """All exchanged files of the example and their digests."""
-    prefix = f"walk-{sha256(made['start'].dumps())[:8]}"
-    named = {
-        "hospital-a.enrolment.json": made["enrolment"].dumps(),
-        f"{prefix}.roster.v0001.json": made["roster"].dumps(),
-        f"{prefix}.start.json": made["start"].dumps(),
-        f"{prefix}.r0000.uni-lead.global.safetensors": made["files"]["global0"],
-        f"{prefix}.r0001.hospital-a.update.safetensors": made["files"]["hospital-a"],
-        f"{prefix}.r0001.hospital-b.update.safetensors": made["files"]["hospital-b"],
-        f"{prefix}.r0001.uni-lead.global.safetensors": made["files"]["global1"],
-        f"{prefix}.r0001.uni-lead.record.json": made["record"].dumps(),
-    }
-    return "".join(f"{sha256(data)}  {name}\n" for name, data in named.items())
+def digests() -> str:
+    """All signed golden files and their digests."""
+    paths = [path.with_suffix("") for path in GOLDEN.rglob("*.sig")]
+    names = sorted(path.relative_to(GOLDEN).as_posix() for path in paths)
+    return "".join(f"{sha256((GOLDEN / name).read_bytes())}  {name}\n" for name in names)
 
 
 def examples() -> dict[str, str]:
     """Every example by name."""
-    made = federation()
-    manifests = made["manifests"]
-    enrolment: bytes = made["enrolment"].dumps()
-    update: bytes = made["files"]["hospital-a"]
+    enrolment = "federation/hospital-a.roster.v0001.enrolment.json"
+    update = golden("rounds/r0001/PREFIX.r0001.hospital-a.update.safetensors")
+    small = golden("rounds/r0001/PREFIX.r0001.hospital-b.update.safetensors")
+    average = golden("rounds/r0001/PREFIX.r0001.uni-lead.global.safetensors")
+    last = "rounds/r0003/PREFIX.r0003"
+    start = golden("federation/start.json")
     with tempfile.TemporaryDirectory() as folder:
         local = local_files(Path(folder))
     return local | {
-        "enrolment": enrolment.decode() + "\n",
-        "enrolment-signature": sign("hospital-a", enrolment),
-        "roster": shown(made["roster"].dumps()),
-        "allowed-signers": made["roster"].allowed_signers().decode(),
-        "start": shown(made["start"].dumps()),
-        "plan": made["start"].plan_text,
-        "record": shown(made["record"].dumps()),
-        "manifest-update": shown(manifests["hospital-a"].dumps()),
-        "manifest-below-floor": shown(manifests["hospital-b"].dumps()),
-        "manifest-global": shown(manifests["global1"].dumps()),
+        "enrolment": golden(enrolment).decode() + "\n",
+        "enrolment-signature": golden(f"{enrolment}.sig").decode(),
+        "roster": shown(golden("federation/roster.v0004.json")),
+        "allowed-signers": golden("federation/roster").decode(),
+        "revoked": golden("federation/revoked").decode(),
+        "start": shown(start),
+        "plan": json.loads(start)["plan_text"],
+        "amendment": shown(golden("federation/plan.v0002.amendment.json")),
+        "acceptance": shown(golden("federation/hospital-a.plan.v0002.acceptance.json")),
+        "record": shown(golden("rounds/r0002/PREFIX.r0002.uni-lead.record.json")),
+        "manifest-update": shown(manifest(update)),
+        "manifest-below-floor": shown(manifest(small)),
+        "manifest-global": shown(manifest(average)),
         "header": header_shown(update),
         "layout": layout(update),
+        "scores": shown(golden(f"{last}.hospital-a.scores.json")),
+        "approval": shown(golden(f"{last}.hospital-a.release.approval.json")),
+        "final": shown(golden(f"{last}.uni-lead.final.json")),
         "averaging-cases": averaging_cases(),
         "ledger": ledger_lines(),
-        "digests": digests(made),
+        "digests": digests(),
     }
 
 

@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -131,6 +132,14 @@ class WeightBy(StrEnum):
     PATIENTS = "patients"
     CASES = "cases"
     SLICES = "slices"
+
+
+class Encryption(StrEnum):
+    """Whether weight files are encrypted for the courier."""
+
+    WHERE_POSSIBLE = "where-possible"
+    REQUIRED = "required"
+    OFF = "off"
 
 
 class Section(BaseModel):
@@ -300,6 +309,14 @@ class Participation(Section):
     """Fewest patients that a published figure may stand for."""
 
 
+class Exchange(Section):
+    """How files travel."""
+
+    encryption: Encryption = Encryption.WHERE_POSSIBLE
+    """`where-possible` encrypts weight files for their readers when each of them has an age
+    recipient in the roster; `required` refuses to send them in the clear; `off` never does."""
+
+
 class Terms(Section):
     """What the parties agreed on besides the numbers."""
 
@@ -316,6 +333,8 @@ class Terms(Section):
 class Plan(Section):
     """All that the parties must agree on before the start."""
 
+    format: Literal[1] = 1
+    """Version of the plan's keys; a later one may have more."""
     name: Annotated[str, Field(pattern=SLUG)]
     """Short name; begins the names of the exchanged files."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
@@ -331,6 +350,7 @@ class Plan(Section):
     training: Training = Training()
     aggregation: Aggregation = Aggregation()
     participation: Participation = Participation()
+    exchange: Exchange = Exchange()
     terms: Terms = Terms()
 
     @model_validator(mode="after")
@@ -464,6 +484,19 @@ def _render_table(table: dict[str, Any], prefix: str) -> list[str]:
         if isinstance(value, dict):
             lines += ["", f"[{prefix}{key}]", *_render_table(value, f"{prefix}{key}.")]
     return lines
+
+
+def flat(plan: Plan) -> dict[str, str]:
+    """Each key of the plan, dotted, with its value as `render` writes it."""
+
+    def walk(table: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", _render_value(value)
+
+    return dict(walk(plan.model_dump(mode="json"), ""))
 
 
 def _render_value(value: object) -> str:

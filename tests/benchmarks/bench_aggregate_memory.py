@@ -35,7 +35,7 @@ from tests.federation import (
 from brainfed.core.architecture import n_parameters
 from brainfed.formats import rounds, signature, weights
 from brainfed.formats.workspace import Workspace
-from brainfed.steps.initialise import admit
+from brainfed.steps.admit import admit
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_MB = 150

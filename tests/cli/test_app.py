@@ -11,7 +11,7 @@ import pytest
 
 from brainfed import errors
 from brainfed.cli import bug
-from brainfed.formats.workspace import Role
+from brainfed.formats.roster import Role
 from brainfed.steps import status
 from tests.cli.typed import Typed, too_wide
 from tests.federation import a_workspace

@@ -6,6 +6,7 @@ import pytest
 
 from brainfed.core.sshsig import public_key
 from brainfed.formats import federation
+from tests.builders import a_plan
 from tests.cli.typed import Typed, too_wide
 from tests.federation import Small, a_federation, snapshot, train
 
@@ -44,7 +45,7 @@ def test_a_script_gives_the_fingerprint_and_a_yes(typed: Typed, small: Small) ->
     given = f"--fingerprint={coordinators_fingerprint(small)}"
     answer = typed(*import_words(small, "--yes", given, "--json"))
     assert answer.code == 0
-    assert {file["verdict"] for file in answer.json["files"]} == {"accepted", "already there"}
+    assert {file["verdict"] for file in answer.json["files"]} == {"accepted"}
     assert federation.has_started(a_site(small))
 
 
@@ -125,10 +126,65 @@ def test_export_lists_what_was_copied_and_says_that_it_is_safe(typed: Typed, sma
     assert answer.code == 0
     assert "safe to remove" in answer.out
     assert too_wide(answer.out) == []
-    copied = typed(*words, "--to", small.medium(), "--json").json["copied"]
-    assert {file["name"] for file in copied} == {path.name for path in small.medium().iterdir()}
+    done = typed(*words, "--to", small.medium(), "--json").json
+    listed = {file["name"] for file in done["copied"]} | {Path(done["packing_list"]).name}
+    assert listed == {path.name for path in small.medium().iterdir()}
 
 
 def test_export_to_a_folder_that_is_not_there_is_refused(typed: Typed, small: Small) -> None:
     answer = typed("export", "--to", small.root / "nowhere", "--workspace", small.coordinator.root)
     assert answer.code == 8
+
+
+def test_unsigned_prints_a_line_for_each_file_that_signs_it(typed: Typed, small: Small) -> None:
+    typed(*import_words(small, "--yes", f"--fingerprint={coordinators_fingerprint(small)}"))
+    train(a_site(small))
+    words = ("export", "--unsigned", "--workspace", a_site(small).root)
+    answer = typed(*words)
+    assert answer.code == 0
+    lines = [line.strip() for line in answer.out.splitlines() if "ssh-keygen" in line]
+    done = typed(*words, "--json").json
+    assert len(done["unsigned"]) == 2
+    for path in done["unsigned"]:
+        assert f"ssh-keygen -Y sign -n brainfed -f {done['public_key']} {path}" in lines
+        assert Path(path).is_file()
+        assert not Path(f"{path}.sig").exists()
+    assert "hashalg=sha256" in answer.out
+
+
+def test_an_amended_plan_is_shown_key_by_key_and_asked_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import io
+    import sys
+
+    from brainfed.cli.console import progress
+    from brainfed.cli.exchange import _agree
+    from brainfed.formats.amendment import changes
+    from brainfed.steps.accept import JoinRequest
+
+    old, new = a_plan(), a_plan(rounds=9)
+    request = JoinRequest(
+        federation="0" * 64,
+        purpose="real",
+        coordinator="uni-lead",
+        fingerprint="SHA256:x",
+        site="hospital-a",
+        plan=new,
+        plan_digest="1" * 64,
+        version=2,
+        from_round=3,
+        changes=changes(old, new),
+    )
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for typed_in, expected in (("y\n", True), ("n\n", False)):
+        monkeypatch.setattr(sys, "stdin", Terminal(typed_in))
+        with progress() as bar:
+            assert _agree(request, bar, yes=False, fingerprints=None) is expected
+        said = capsys.readouterr().err
+        for told in ("version 2", "round 3", "rounds", "2", "9", "1" * 64):
+            assert told in said

@@ -13,7 +13,7 @@ from brainfed.cli import options
 from brainfed.cli.app import app
 from brainfed.core.cohort import Subset
 from brainfed.core.labels import LabelProtocol
-from brainfed.formats.workspace import Role
+from brainfed.formats.roster import Role
 from tests.federation import Small, a_waiting_federation
 
 HEAVY = {

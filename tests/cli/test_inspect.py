@@ -32,7 +32,7 @@ def test_every_field_and_tensor_of_an_update_is_printed(typed: Typed, small: Sma
     shown = answer.out.split()
     for name in {*Manifest.model_fields} - {"plan", "versions"}:
         assert name in shown
-    for name, shape in tensor_table(small.known.plan).items():
+    for name, shape in tensor_table(small.known.first_plan).items():
         assert name in shown
         assert " x ".join(map(str, shape)) in answer.out
     assert too_wide(answer.out) == []
@@ -88,7 +88,7 @@ def test_bytes_beside_the_format_are_warned_of(typed: Typed, tmp_path: Path) -> 
 def test_inspect_prints_json_and_changes_nothing(typed: Typed, small: Small) -> None:
     answer = typed("inspect", the_update(small), "--json")
     assert answer.json["content"]["sender"] == "hospital-a"
-    assert len(answer.json["tensors"]) == len(tensor_table(small.known.plan))
+    assert len(answer.json["tensors"]) == len(tensor_table(small.known.first_plan))
     assert answer.err == ""
 
 

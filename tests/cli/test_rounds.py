@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from brainfed.formats.workspace import Role
+from brainfed.formats.roster import Role
 from tests.cli.typed import Typed, too_wide
 from tests.federation import a_federation, a_waiting_federation, a_workspace
 

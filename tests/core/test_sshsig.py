@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from brainfed.core import sshsig
@@ -17,6 +18,25 @@ SHA256 = hashlib.sha256(b"content").digest()
 ssh_keygen = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="OpenSSH's ssh-keygen is not installed"
 )
+
+
+TOUCHED = b"\x01\x00\x00\x00\x2a"
+"""What a token adds: somebody touched it, and this is its 42nd signature."""
+
+
+def a_token_signature(
+    digest: bytes = SHA256, *, application: bytes = b"ssh:", token: bytes = TOUCHED
+) -> sshsig.Signature:
+    """What a FIDO token would make, by openssh-portable/PROTOCOL.u2f, from a key of software."""
+    raw = a_key().public_key().public_bytes_raw()
+    key = sshsig.PublicKey(raw, application)
+
+    def string(data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + data
+
+    message = b"SSHSIG" + b"".join(map(string, (b"brainfed", b"", b"sha256", digest)))
+    parts = (hashlib.sha256(application).digest(), token, hashlib.sha256(message).digest())
+    return sshsig.Signature(key, "brainfed", "sha256", a_key().sign(b"".join(parts)), token)
 
 
 def run(*command: object, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -149,12 +169,12 @@ def test_what_ssh_keygen_signed_is_accepted(tmp_path: Path, key_path: Path, algo
         path,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    key, digest = signature.verify_file(path)
+    signed = signature.verify_file(path)
     assert sshsig.parse_signature((tmp_path / "u.safetensors.sig").read_bytes()).hash_algorithm == (
         algorithm
     )
-    assert key == sshsig.public_key(signature.load_key(key_path))
-    assert digest == SHA256
+    assert signed.key == sshsig.public_key(signature.load_key(key_path))
+    assert signed.digest == SHA256.hex()
 
 
 @ssh_keygen
@@ -192,3 +212,89 @@ def test_a_signature_by_another_kind_of_key_is_refused_clearly(tmp_path: Path) -
 def test_the_key_is_a_real_ed25519_key() -> None:
     assert isinstance(a_key(), ed25519.Ed25519PrivateKey)
     assert len(sshsig.public_key(a_key()).line.split()[1]) == 68
+
+
+def test_a_signature_by_a_hardware_token_is_read_and_checked() -> None:
+    made = a_token_signature()
+    assert sshsig.parse_signature(made.armored) == made
+    assert made.key.kind == "sk-ssh-ed25519@openssh.com"
+    assert sshsig.parse_public_key(f"{made.key.line} someone@somewhere") == made.key
+    sshsig.verify(made, SHA256)
+    with pytest.raises(SignatureError, match="not one over these bytes"):
+        sshsig.verify(made, hashlib.sha256(b"other").digest())
+
+
+def test_every_flipped_bit_of_a_tokens_signature_is_found() -> None:
+    armored = a_token_signature().armored
+    for bit in range(8 * len(armored)):
+        damaged = bytearray(armored)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(SignatureError):
+            sshsig.verify(sshsig.parse_signature(bytes(damaged)), SHA256)
+
+
+def test_a_token_and_a_file_with_the_same_bytes_are_two_keys() -> None:
+    token, file = a_token_signature(), sshsig.sign(a_key(), SHA256)
+    assert token.key.raw == file.key.raw
+    assert token.key != file.key
+    for mixed in (
+        sshsig.Signature(file.key, "brainfed", "sha256", token.raw),
+        sshsig.Signature(token.key, "brainfed", "sha256", file.raw, TOUCHED),
+    ):
+        with pytest.raises(SignatureError):
+            sshsig.verify(mixed, SHA256)
+
+
+@pytest.mark.parametrize("application", [b"", b"https://x", b"ssh:\n", b"ssh:" + b"x" * 61])
+def test_a_token_key_for_something_else_than_ssh_is_refused(application: bytes) -> None:
+    made = a_token_signature(application=application)
+    with pytest.raises(SignatureError):
+        sshsig.parse_signature(made.armored)
+    with pytest.raises(MalformedError):
+        sshsig.parse_public_key(made.key.line)
+
+
+@pytest.mark.parametrize("token", [b"", TOUCHED[:4], TOUCHED + b"\0"])
+def test_a_tokens_signature_without_its_flags_and_counter_is_refused(token: bytes) -> None:
+    with pytest.raises(SignatureError):
+        sshsig.parse_signature(a_token_signature(token=token).armored)
+
+
+@ssh_keygen
+@pytest.mark.parametrize("token", [TOUCHED, b"\x05\0\0\0\0", b"\0\0\0\0\0"])
+def test_ssh_keygen_says_the_same_of_a_tokens_signature(tmp_path: Path, token: bytes) -> None:
+    for content, digest in ((b"content", SHA256), (b"other", hashlib.sha256(b"content").digest())):
+        made = a_token_signature(digest, token=token)
+        (tmp_path / "roster").write_text(f'hospital-a namespaces="brainfed" {made.key.line}\n')
+        (tmp_path / "file.sig").write_bytes(made.armored)
+        done = run(
+            "ssh-keygen", "-Y", "verify", "-n", "brainfed", "-f", tmp_path / "roster", "-I",
+            "hospital-a", "-s", tmp_path / "file.sig", data=content,
+        )  # fmt: skip
+        (tmp_path / "file").write_bytes(content)
+        if done.returncode == 0:
+            assert signature.verify_file(tmp_path / "file").key == made.key
+        else:
+            with pytest.raises(SignatureError):
+                signature.verify_file(tmp_path / "file")
+        assert (done.returncode == 0) == (content == b"content"), done.stderr
+
+
+@pytest.mark.parametrize("passphrase", [None, b"open sesame"])
+def test_a_private_key_file_tells_its_public_half_and_whether_it_is_encrypted(
+    passphrase: bytes | None,
+) -> None:
+    protection = (
+        serialization.NoEncryption()
+        if passphrase is None
+        else serialization.BestAvailableEncryption(passphrase)
+    )
+    data = a_key().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, protection
+    )
+    expected = (sshsig.public_key(a_key()), passphrase is not None)
+    assert sshsig.public_part(data) == expected
+    assert sshsig.public_part(data.replace(b"\n", b"\r\n")) == expected
+    for length in range(0, len(data) - 1, 7):
+        with pytest.raises(MalformedError):
+            sshsig.public_part(data[:length])

@@ -34,24 +34,41 @@ from brainfed.formats import (
     record,
     roster,
     rounds,
+    scores,
     signature,
+    verify,
     weights,
     workspace,
 )
-from brainfed.formats.document import Document, Header, PlanVersion
+from brainfed.formats.acceptance import Acceptance
+from brainfed.formats.amendment import Amendment
+from brainfed.formats.approval import Approval
+from brainfed.formats.document import Belonging, Document, Header, PlanVersion
 from brainfed.formats.enrolment import Enrolment
+from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Input, Record
-from brainfed.formats.roster import Roster
+from brainfed.formats.roster import Role, Roster
+from brainfed.formats.scores import Scores
 from brainfed.formats.start import Start
-from brainfed.formats.workspace import Role, Workspace
-from brainfed.steps import aggregate, exchange, initialise, receive
+from brainfed.formats.workspace import Workspace
+from brainfed.steps import admit, aggregate, exchange, initialise, receive
+from brainfed.steps import start as start_step
+from brainfed.steps.gather import KINDS
 from tests import builders
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FORMATS = DOCS / "formats"
 PAGES = sorted(FORMATS.glob("*.md"))
-OURS = [*PAGES, DOCS / "explanation" / "architecture.md", *sorted((DOCS / "decisions").glob("*"))]
+OURS = [
+    *PAGES,
+    *(
+        page
+        for room in ("explanation", "how-to", "decisions")
+        for page in (DOCS / room).glob("*.md")
+    ),
+]
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
 DAY = date(2026, 11, 23)
 REGENERATE = "run `python docs/formats/examples.py`"
 
@@ -138,6 +155,7 @@ def test_every_model_of_an_exchanged_or_local_json_file_has_a_table_of_fields() 
         return {kind, *(found for sub in kind.__subclasses__() for found in below(sub))}
 
     models: set[Any] = below(Document) - {Document, Header}
+    assert Belonging in models
     models |= {dataset.Index, dataset.CaseEntry, dataset.SkippedCase, dataset.SplitFile}
     models = {kind for kind in models if kind.__module__.startswith("brainfed.")}
     assert {class_of(dotted) for _, dotted in FIELD_TABLES} == models
@@ -147,10 +165,22 @@ def test_the_common_fields_of_signed_json_are_those_of_every_kind() -> None:
     rows = table_under("signed-json", "fields: brainfed.formats.document.Header plus kind")
     named = [codes(row[0])[0] for row in rows]
     assert named == [*Header.model_fields, "kind"]
-    assert all(set(named) <= set(kind.model_fields) for kind in Header.__subclasses__())
-    assert set(codes(rows[1][2])) == {
-        k.model_fields["kind"].default for k in Header.__subclasses__()
-    }
+    assert all(set(named) <= set(kind.model_fields) for kind in KINDS.values())
+    assert set(codes(rows[1][2])) == set(KINDS)
+
+
+def test_who_signs_what_is_what_the_code_lets_sign() -> None:
+    rows = {codes(kind)[0]: by for kind, by, _ in table(after("signed-json", "## Who signs what"))}
+    assert set(rows) == set(KINDS)
+    for kind, roles in verify.SIGNERS.items():
+        name = kind.model_fields["kind"].default
+        assert {role for role in Role if str(role) in rows[name]} == roles, name
+
+
+def after(name: str, heading: str) -> str:
+    """What stands below a heading, from the first table on."""
+    text = page(name).split(f"\n{heading}\n", 1)[1]
+    return text[text.index("|") :]
 
 
 WORDS = [
@@ -162,7 +192,10 @@ WORDS = [
     ("record", "weights_by", plans.WeightBy),
     ("record", "status", record.InputStatus),
     ("record", "reason", record.Reason),
-    ("roster", "role", roster.PrincipalRole),
+    ("scores", "group", scores.Group),
+    ("scores", "measure", manifest.Measure),
+    ("scores", "region", plans.Region),
+    ("roster", "role", roster.Role),
     ("roster", "status", roster.Status),
     ("split", "rule", plans.SplitRule),
     ("case", "protocol", labels.LabelProtocol),
@@ -176,7 +209,17 @@ def test_a_field_of_a_closed_list_names_all_of_its_words(name: str, field: str, 
 
 
 def test_the_purposes_are_the_same_on_every_page() -> None:
-    for name in ("manifest", "start", "record"):
+    names = (
+        "manifest",
+        "start",
+        "acceptance",
+        "amendment",
+        "record",
+        "scores",
+        "approval",
+        "final",
+    )
+    for name in names:
         (cell,) = re.findall(r"^\| `purpose` \| ([^|]*) \|", page(name), re.M)
         assert tuple(codes(cell)) == get_args(document.Purpose)
 
@@ -185,20 +228,49 @@ def test_the_measures_of_files_are_those_that_are_computed() -> None:
     assert [str(m) for m in manifest.Measure] == [str(m) for m in metrics.Measure]
 
 
-@pytest.mark.parametrize("kind", [Manifest, Enrolment, Roster, Start, Record])
-def test_a_field_that_is_left_out_or_unknown_is_refused(
-    kind: type[Document], examples: ModuleType
+EXAMPLES: dict[tuple[str, str], type[Document]] = {
+    ("enrolment", "enrolment"): Enrolment,
+    ("roster", "roster"): Roster,
+    ("start", "start"): Start,
+    ("acceptance", "acceptance"): Acceptance,
+    ("amendment", "amendment"): Amendment,
+    ("record", "record"): Record,
+    ("scores", "scores"): Scores,
+    ("approval", "approval"): Approval,
+    ("final", "final"): Final,
+    ("manifest", "manifest-update"): Manifest,
+    ("manifest", "manifest-below-floor"): Manifest,
+    ("manifest", "manifest-global"): Manifest,
+}
+
+
+def test_every_kind_of_signed_json_has_an_example_on_its_page() -> None:
+    assert set(KINDS.values()) == set(EXAMPLES.values()) - {Manifest}
+
+
+@pytest.mark.parametrize(("name", "mark"), EXAMPLES)
+def test_a_field_that_is_left_out_or_unknown_or_of_another_version_is_refused(
+    name: str, mark: str
 ) -> None:
-    made = examples.federation()
-    whole = made["manifests"]["hospital-a"] if kind is Manifest else made[kind.__name__.lower()]
-    content = json.loads(whole.dumps())
-    for name in content:
+    kind = EXAMPLES[name, mark]
+    content = json.loads(block(name, f"example: {mark}"))
+    for field in content:
         with pytest.raises(MalformedError):
-            kind.loads(canonical.dumps({k: v for k, v in content.items() if k != name}))
+            kind.loads(canonical.dumps({k: v for k, v in content.items() if k != field}))
     with pytest.raises(MalformedError):
         kind.loads(canonical.dumps(content | {"comment": None}))
-    with pytest.raises(MalformedError):
-        kind.loads(canonical.dumps(content | {"format": 1}))
+    for version in (0, 2):
+        with pytest.raises(MalformedError, match="of format 1"):
+            kind.loads(canonical.dumps(content | {"format": version}))
+
+
+def test_an_unknown_word_is_refused_by_the_name_of_its_field() -> None:
+    content = json.loads(block("record", "example: record"))
+    with pytest.raises(MalformedError) as caught:
+        Record.loads(canonical.dumps(content | {"rule": "fedprox"}))
+    assert caught.value.where == "rule"
+    assert "fedavg" in str(caught.value.expected)
+    assert "newer than yours" in str(caught.value.hint)
 
 
 # --- limits, errors, links, words ---------------------------------------------------------------
@@ -209,7 +281,6 @@ def test_a_field_that_is_left_out_or_unknown_is_refused(
     [
         ("signed-json", document.MAX_JSON_BYTES),
         ("weights", weights.MAX_HEADER_BYTES),
-        ("weights", receive.MAX_UNJOINED_BYTES),
         ("signature", sshsig.MAX_SIGNATURE_BYTES),
         ("start", plans.MAX_PLAN_BYTES),
         ("averaging", averaging.MAX_TOTAL_WEIGHT),
@@ -298,43 +369,26 @@ def test_the_examples_on_the_pages_are_those_of_the_script(examples: ModuleType)
     assert set(found) == set(made)
 
 
-@pytest.mark.parametrize(
-    ("name", "mark", "kind"),
-    [
-        ("enrolment", "enrolment", Enrolment),
-        ("roster", "roster", Roster),
-        ("start", "start", Start),
-        ("record", "record", Record),
-        ("manifest", "manifest-update", Manifest),
-        ("manifest", "manifest-below-floor", Manifest),
-        ("manifest", "manifest-global", Manifest),
-    ],
-)
-def test_an_example_is_read_and_written_back(name: str, mark: str, kind: type[Document]) -> None:
+@pytest.mark.parametrize(("name", "mark"), EXAMPLES)
+def test_an_example_is_read_and_written_back(name: str, mark: str) -> None:
     data = canonical_of(block(name, f"example: {mark}"))
-    assert kind.loads(data).dumps() == data
+    assert EXAMPLES[name, mark].loads(data).dumps() == data
 
 
-def test_the_digests_of_the_index_are_those_of_the_examples() -> None:
+def test_the_digests_of_the_index_are_those_of_the_golden_files() -> None:
     lines = (line.split("  ") for line in block("README", "example: digests").splitlines())
     listed = {name: digest for digest, name in lines}
-
-    def digest(name: str, mark: str) -> str:
-        data = canonical_of(block(name, f"example: {mark}"))
-        return hashlib.sha256(data).hexdigest()
-
-    start = digest("start", "start")
-    prefix = f"walk-{start[:8]}"
-    assert listed[f"{prefix}.start.json"] == start
-    assert listed["hospital-a.enrolment.json"] == digest("enrolment", "enrolment")
-    assert listed[f"{prefix}.roster.v0001.json"] == digest("roster", "roster")
-    assert listed[f"{prefix}.r0001.uni-lead.record.json"] == digest("record", "record")
+    signed = {path.with_suffix("").relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*.sig")}
+    assert set(listed) == signed
+    for name, digest in listed.items():
+        assert hashlib.sha256((GOLDEN / name).read_bytes()).hexdigest() == digest
     made = Record.loads(canonical_of(block("record", "example: record")))
-    assert made.federation == start
-    assert made.parent == listed[f"{prefix}.r0000.uni-lead.global.safetensors"]
-    assert made.global_digest == listed[f"{prefix}.r0001.uni-lead.global.safetensors"]
+    start = canonical_of(block("start", "example: start"))
+    assert made.federation == listed["federation/start.json"] == hashlib.sha256(start).hexdigest()
+    prefix = f"rounds/r0002/walk-{made.federation[:8]}.r0002"
+    assert made.global_digest == listed[f"{prefix}.uni-lead.global.safetensors"]
     for entry in made.inputs:
-        assert entry.digest == listed[f"{prefix}.r0001.{entry.sender}.update.safetensors"]
+        assert entry.digest == listed[f"{prefix}.{entry.sender}.update.safetensors"]
 
 
 @pytest.mark.parametrize("line", block("canonical-json", "canonical: accepted").splitlines())
@@ -369,37 +423,31 @@ def test_the_line_for_ssh_keygen_on_the_page_accepts_the_example(tmp_path: Path)
     (tmp_path / "u.safetensors").write_text(data)
     text = block("signature", "example: enrolment-signature")
     (tmp_path / "u.safetensors.sig").write_text(text)
-    good = verify(line, tmp_path)
+    good = run_line(line, tmp_path)
     assert good.returncode == 0, good.stderr
     assert 'Good "brainfed" signature for hospital-a' in good.stdout
     (tmp_path / "u.safetensors").write_text(data + " ")
-    assert verify(line, tmp_path).returncode != 0
+    assert run_line(line, tmp_path).returncode != 0
 
 
-def verify(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_line(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a line of a page in a shell, as a person would."""
     return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_allowed_signers_of_the_page_follow_from_its_roster() -> None:
+def test_the_files_for_ssh_keygen_of_the_page_follow_from_its_roster() -> None:
     there = Roster.loads(canonical_of(block("roster", "example: roster")))
     assert there.allowed_signers().decode() == block("roster", "example: allowed-signers")
+    assert there.revoked_keys().decode() == block("roster", "example: revoked")
 
 
-def test_the_header_of_the_page_is_the_header_of_the_example_file(examples: ModuleType) -> None:
-    data = examples.federation()["files"]["hospital-a"]
+def test_the_header_of_the_page_is_the_header_of_the_example_file() -> None:
+    (path,) = (GOLDEN / "rounds" / "r0001").glob("*.hospital-a.update.safetensors")
+    data = path.read_bytes()
     text = block("weights", "example: header").replace("\n", "").encode()
     text += b" " * (-len(text) % 8)
     assert data.startswith(len(text).to_bytes(8, "little") + text)
     assert hashlib.sha256(data).hexdigest() in block("weights", "example: layout")
-
-
-def test_the_example_weight_file_passes_every_check(examples: ModuleType, tmp_path: Path) -> None:
-    made = examples.federation()
-    for name, data in made["files"].items():
-        path = tmp_path / name
-        path.write_bytes(data)
-        assert weights.check(path, made["table"]) == made["manifests"][name]
 
 
 def test_the_names_of_the_tensors_are_those_of_the_page() -> None:
@@ -434,9 +482,9 @@ def test_the_plan_digests_of_the_page_follow_from_its_plan_text() -> None:
     )
     assert start.data == hashlib.sha256(wanted.rstrip("\n").encode() + b"\n").hexdigest()
     plan = plans.parse(text.encode())
-    spelled = [f"{key}={value}" for key, value in plan.network.model_dump(mode="json").items()]
+    (network,) = re.findall(r"(?m)^\[network\]\n(?:.+\n)+", text)
     tensors = [[name, *shape] for name, shape in tensor_table(plan).items()]
-    content = canonical.dumps({"network": spelled, "tensors": tensors})
+    content = canonical.dumps({"network": network, "tensors": tensors})
     assert start.network == hashlib.sha256(content).hexdigest()
 
 
@@ -518,8 +566,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
     plan_path = root / "plan.toml"
     plan_path.write_text(plans.render(builders.a_plan()))
     enrolments = [site.outbox / f"{site.name}.enrolment.json" for site in sites]
-    initialise.admit(lead, enrolments, confirm=lambda _: True)
-    initialise.start_federation(lead, plan_path, initial_weights=random_weights, today=DAY)
+    admit.admit(lead, enrolments, confirm=lambda _: True)
+    start_step.start_federation(lead, plan_path, initial_weights=random_weights, today=DAY)
     with workspace.locked(lead):
         for number, site in enumerate(sites, start=1):
             receive.receive(site, [lead.outbox], confirm=lambda _: True)
@@ -557,8 +605,8 @@ def write_update(site: Workspace, number: int) -> None:
     known = federation.load(site)
     about = rounds.new_manifest(
         known,
+        1,
         kind=Kind.UPDATE,
-        round=1,
         sender=site.name,
         parent=rounds.newest_global(site, known).digest,
         split="0" * 64,
@@ -570,7 +618,9 @@ def write_update(site: Workspace, number: int) -> None:
     )
     folder = site.round_folder(1)
     folder.mkdir()
-    weights.write(folder / known.weights_name(about), about, random_weights(known.plan, number))
+    weights.write(
+        folder / known.weights_name(about), about, random_weights(known.first_plan, number)
+    )
 
 
 def test_the_numpy_block_gives_the_bits_of_aggregate(places: dict[str, Workspace]) -> None:
@@ -604,58 +654,31 @@ def reserved_weights(lead: Workspace, path: Path) -> None:
     assert parent is not None
     about = rounds.new_manifest(
         known,
+        1,
         kind=Kind.STATE,
-        round=1,
         sender=lead.name,
         parent=signature.digest_of(parent).hex(),
         versions={"brainfed": "0.1.0"},
     )
-    weights.write(path, about, random_weights(known.plan))
+    weights.write(path, about, random_weights(known.first_plan))
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "acceptance",
-        "amendment",
-        "scores",
-        "approval",
-        "final",
-        "state",
-    ],
-)
-def test_a_reserved_kind_is_named_on_the_page_and_refused(
+@pytest.mark.parametrize("kind", ["scores", "approval", "final", "state"])
+def test_a_kind_without_a_command_is_named_on_the_page_and_refused_by_name(
     kind: str, places: dict[str, Workspace], tmp_path: Path
 ) -> None:
-    assert f"`{kind}`" in page("README").split("## Reserved kinds")[1].split("##")[0]
+    assert f"`{kind}`" in page("README").split("## Kinds without a command")[1].split("##")[0]
     lead = places["uni-lead"]
     site = workspace.find(shutil.copytree(places["a1"].root, tmp_path / "a1"))
     path = tmp_path / "file"
     if kind == "state":
         reserved_weights(lead, path)
     else:
-        path.write_bytes(canonical.dumps({"format": 0, "kind": kind}))
+        path.write_bytes(canonical.dumps({"format": 1, "kind": kind}))
     signature.sign_file(path, lead.private_key())
     (file,) = receive.receive(site, [path], confirm=lambda _: True).files
     assert isinstance(file.error, errors.FileRefusedError)
-
-
-def test_the_allowed_signers_leave_out_approvers_but_not_revoked_sites(
-    examples: ModuleType,
-) -> None:
-    there: Roster = examples.federation()["roster"]
-    first, second, lead = there.principals
-    changed = there.model_copy(
-        update={
-            "principals": (
-                first.model_copy(update={"role": roster.PrincipalRole.APPROVER}),
-                second.model_copy(update={"status": roster.Status.REVOKED, "revoked_since": 1}),
-                lead,
-            )
-        }
-    )
-    names = [line.split()[0] for line in changed.allowed_signers().splitlines()]
-    assert names == [b"hospital-b", b"uni-lead"]
+    assert kind in str(file.error.found)
 
 
 # --- the workspace ------------------------------------------------------------------------------

@@ -1,14 +1,19 @@
 import errno
 import hashlib
+import io
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brainfed.errors import ConflictError, ResourceError, TooLargeError
-from brainfed.formats import atomic
+from brainfed.formats import atomic, pour
 from tests.federation import leftovers, mode_of
 
 
@@ -70,7 +75,7 @@ def test_a_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path: Path) -> N
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_line_that_finds_no_room_is_a_resource_error() -> None:
     with pytest.raises(ResourceError, match="full"):
-        atomic.append_line(Path("/dev/full"), b"line")
+        atomic.append_lines(Path("/dev/full"), [b"line"])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
@@ -207,3 +212,91 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
 
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     atomic.remove(tmp_path / "no")
+
+
+# --- scratch files -------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=40), st.integers(1, 20), st.integers(0, 50))
+def test_a_staged_stream_is_copied_and_digested_whatever_pieces_it_comes_in(
+    tmp_path_factory: pytest.TempPathFactory, unit: bytes, repeat: int, cap: int
+) -> None:
+    folder = tmp_path_factory.mktemp("stage")
+    data = unit * repeat
+    target = folder / ".tmp-a"
+    stream = io.BytesIO(data)
+    hashes = ("sha256", "sha512")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pour, "_PIECE_BYTES", 7)
+        patch.setattr(pour, "_WRITEBACK_BYTES", 14)
+        if len(data) > cap:
+            with pytest.raises(TooLargeError):
+                atomic.stage(stream, target, cap_bytes=cap, where=folder, hashes=hashes)
+            assert names(folder) == []
+            assert stream.tell() <= cap + 7
+        else:
+            found = atomic.stage(stream, target, cap_bytes=cap, where=folder, hashes=hashes)
+            assert found == {name: hashlib.new(name, data).digest() for name in hashes}
+            assert target.read_bytes() == data
+            assert mode_of(target) == 0o600
+
+
+def test_a_scratch_file_is_flushed_when_it_is_put_in_place_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+    )
+    atomic.stage(io.BytesIO(b"content"), tmp_path / ".tmp-a", cap_bytes=10, where=tmp_path)
+    assert seen == []
+    atomic.place(tmp_path / ".tmp-a", tmp_path / "a")
+    assert seen == [".tmp-a", tmp_path.name]
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_disk_that_fills_up_while_staging_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="full"):
+        atomic.stage(
+            io.BytesIO(bytes(20_000)), tmp_path / ".tmp-a", cap_bytes=10**6, where=tmp_path
+        )
+    assert names(tmp_path) == []
+
+
+def test_a_stream_that_fails_while_staging_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    class Broken(io.BytesIO):
+        def readinto(self, buffer: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    where = tmp_path / "stick"
+    with pytest.raises(ResourceError, match="can't be read") as caught:
+        atomic.stage(Broken(b"x"), tmp_path / ".tmp-a", cap_bytes=10, where=where)
+    assert caught.value.where == str(where)
+    assert names(tmp_path) == []
+
+
+def test_copying_takes_the_same_memory_for_a_large_file(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from brainfed.formats import atomic
+folder = Path(sys.argv[1])
+def peak_after(n_bytes):
+    with (folder / "a").open("wb") as stream:
+        stream.truncate(n_bytes)
+    atomic.copy(folder / "a", folder / "b", cap_bytes=n_bytes, replace=True)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+first = peak_after(8 * 2**20)
+print(peak_after(200 * 2**20) - first)
+"""
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 4000  # kB
+
+
+def test_the_end_of_a_file_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"kept and not")
+    atomic.cut_off(tmp_path / "a", 4)
+    assert (tmp_path / "a").read_bytes() == b"kept"
+    with pytest.raises(ResourceError):
+        atomic.cut_off(tmp_path / "no", 4)

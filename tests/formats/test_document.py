@@ -8,13 +8,13 @@ from brainfed.core import canonical
 from brainfed.errors import MalformedError, TooLargeError
 from brainfed.formats import document, signature
 from brainfed.formats.enrolment import Enrolment
-from brainfed.formats.roster import Roster
+from brainfed.formats.roster import Role, Roster
 from tests.federation import a_key, a_roster
 
 
 def an_enrolment() -> dict[str, Any]:
     key = a_roster(uni_lead=a_key()).coordinator.key
-    return json.loads(Enrolment(name="hospital-a", key=key).dumps())
+    return json.loads(Enrolment(name="hospital-a", role=Role.SITE, key=key).dumps())
 
 
 def test_a_document_reads_back_from_its_bytes() -> None:
@@ -22,7 +22,10 @@ def test_a_document_reads_back_from_its_bytes() -> None:
     assert Roster.loads(roster.dumps()) == roster
 
 
-@pytest.mark.parametrize("field", ["format", "kind", "name", "key", "recipient", "n_patients"])
+FIELDS = ["format", "kind", "name", "role", "key", "recipient", "n_patients"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
 def test_a_field_that_is_left_out_is_refused(field: str) -> None:
     content = an_enrolment()
     del content[field]
@@ -33,8 +36,10 @@ def test_a_field_that_is_left_out_is_refused(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 1),
-        ("format", "0"),
+        ("format", 0),
+        ("format", 2),
+        ("format", "1"),
+        ("role", "owner"),
         ("kind", "roster"),
         ("name", "Hospital A"),
         ("name", "*"),
@@ -55,9 +60,9 @@ def test_an_unknown_field_or_a_wrong_value_is_refused_and_named(field: str, valu
     assert caught.value.where == field
 
 
-def test_false_is_not_zero() -> None:
+def test_true_is_not_one() -> None:
     with pytest.raises(MalformedError):
-        Enrolment.loads(canonical.dumps(an_enrolment() | {"format": False}))
+        Enrolment.loads(canonical.dumps(an_enrolment() | {"format": True}))
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b"1", b'"a"', b"{}"])
@@ -85,6 +90,6 @@ def test_a_signed_document_lies_beside_its_signature(tmp_path: Path) -> None:
     path = tmp_path / "a.enrolment.json"
     enrolment = Enrolment.loads(canonical.dumps(an_enrolment()))
     digest = document.write_signed(path, enrolment, a_key())
-    _, found = signature.verify_file(path)
-    assert found.hex() == digest
+    found = signature.verify_file(path).digest
+    assert found == digest
     assert document.read(path, Enrolment) == enrolment

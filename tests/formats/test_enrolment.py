@@ -14,6 +14,7 @@ from brainfed.errors import (
 )
 from brainfed.formats import document, signature
 from brainfed.formats.enrolment import Enrolment, read_verified
+from brainfed.formats.roster import Role
 from tests import attacks
 from tests.federation import a_key
 
@@ -21,7 +22,9 @@ from tests.federation import a_key
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "hospital-a.enrolment.json"
-    content = Enrolment(name="hospital-a", key=public_key(a_key()).line, n_patients=12)
+    content = Enrolment(
+        name="hospital-a", role=Role.SITE, key=public_key(a_key()).line, n_patients=12
+    )
     document.write_signed(path, content, a_key())
     return path
 

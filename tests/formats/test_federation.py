@@ -13,11 +13,11 @@ from brainfed.errors import (
     StrangerError,
 )
 from brainfed.formats import document, federation, signature
-from brainfed.formats.roster import PrincipalRole, Roster, Status
-from brainfed.formats.workspace import Role
+from brainfed.formats.roster import Role, Roster, Status
 from tests import attacks
 from tests.builders import a_plan
 from tests.federation import (
+    DIGESTS,
     Small,
     a_federation,
     a_key,
@@ -39,7 +39,11 @@ def put_roster(small: Small, version: int, *, federation_digest: str | None = No
     known = small.known
     principals = known.roster.principals
     roster = Roster(
-        version=version, federation=federation_digest or known.digest, principals=principals
+        version=version,
+        federation=federation_digest or known.digest,
+        previous=known.roster.digest,
+        recovery=known.roster.recovery,
+        principals=principals,
     )
     path = federation.roster_path(small.coordinator, version)
     document.write_signed(path, roster, small.coordinator.private_key())
@@ -49,14 +53,15 @@ def put_roster(small: Small, version: int, *, federation_digest: str | None = No
 def test_both_sides_know_the_same_federation(small: Small) -> None:
     site = federation.load(small.sites["hospital-a"])
     assert site.digest == small.known.digest
-    assert site.plan == small.known.plan == a_plan()
+    assert site.first_plan == small.known.first_plan == a_plan()
     assert site.table == tensor_table(a_plan())
     assert site.roster == small.known.roster
 
 
 @pytest.mark.parametrize("role", Role)
 def test_before_the_start_there_is_nothing_to_know(tmp_path: Path, role: Role) -> None:
-    place = a_workspace(tmp_path, role, "somebody")
+    name = "somebody.release" if role is Role.APPROVER else "somebody"
+    place = a_workspace(tmp_path, role, name)
     with pytest.raises(NotReadyError) as caught:
         federation.load(place)
     assert ("start" if role is Role.COORDINATOR else "import") in str(caught.value.hint)
@@ -68,7 +73,7 @@ def test_a_plan_changed_after_the_start_is_an_error(small: Small) -> None:
     with pytest.raises(PlanError, match="changed after the start"):
         federation.load(small.coordinator)
     path.unlink()
-    assert small.known.plan == a_plan()
+    assert small.known.first_plan == a_plan()
     assert path.read_text() == plans.render(a_plan())
 
 
@@ -114,24 +119,25 @@ def test_names_of_files_say_federation_round_edition_sender_and_kind(small: Smal
 
 def test_a_principal_is_found_by_role_and_only_while_active(small: Small) -> None:
     known = small.known
-    assert known.principal(PrincipalRole.SITE, "hospital-a").name == "hospital-a"
+    assert known.principal(Role.SITE, "hospital-a").name == "hospital-a"
     for role, name in (
-        (PrincipalRole.SITE, "hospital-z"),
-        (PrincipalRole.COORDINATOR, "hospital-a"),
-        (PrincipalRole.SITE, "uni-lead"),
+        (Role.SITE, "hospital-z"),
+        (Role.COORDINATOR, "hospital-a"),
+        (Role.SITE, "uni-lead"),
     ):
         with pytest.raises(StrangerError):
             known.principal(role, name)
     revoked = Roster(
         version=2,
+        previous=DIGESTS["one"],
         principals=(
             a_principal("hospital-a", a_key(2), status=Status.REVOKED, revoked_since=1),
-            a_principal("uni-lead", a_key(1), PrincipalRole.COORDINATOR),
+            a_principal("uni-lead", a_key(1), Role.COORDINATOR),
         ),
     )
     with pytest.raises(StrangerError):
-        federation.Federation(known.digest, known.start, revoked, known.plan).principal(
-            PrincipalRole.SITE, "hospital-a"
+        federation.Federation(known.digest, known.start, revoked, known.plans).principal(
+            Role.SITE, "hospital-a"
         )
 
 

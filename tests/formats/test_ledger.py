@@ -1,5 +1,8 @@
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,9 +10,9 @@ from hypothesis import strategies as st
 
 from brainfed.core import canonical
 from brainfed.errors import LedgerError, ResourceError
-from brainfed.formats import ledger
+from brainfed.formats import ledger, signature
 from brainfed.formats.ledger import Event
-from tests.federation import mode_of
+from tests.federation import a_federation, a_key, close_round, mode_of
 
 
 @pytest.fixture
@@ -98,4 +101,110 @@ def test_a_full_disk_is_a_resource_error(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").symlink_to("/dev/full")
     with pytest.raises(ResourceError):
         # Reading /dev/full gives zeros without end, so only the writing half is tried.
-        ledger.atomic.append_line(tmp_path / "ledger.jsonl", b"{}")
+        ledger.atomic.append_lines(tmp_path / "ledger.jsonl", [b"{}"])
+
+
+def test_several_lines_are_chained_and_flushed_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    ledger.append_all(path, [(Event.REFUSED, {"file": str(n)}) for n in range(100)])
+    assert [entry["file"] for entry in ledger.read(path)[4:]] == [str(n) for n in range(100)]
+    assert len(flushed) == 1
+
+
+def test_a_line_is_added_without_reading_what_stands_before_the_last_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append_all(path, [(Event.REFUSED, {"file": "x" * 200})] * 20_000)
+    assert path.stat().st_size > 6_000_000
+    n_bytes = bytes_read_by(lambda: ledger.append(path, Event.MADE), path, monkeypatch)
+    assert 0 < n_bytes < 10_000
+    monkeypatch.undo()
+    assert len(ledger.read(path)) == 20_005
+
+
+@pytest.mark.parametrize("size", [0, 3_900, 4_096, 100_000])
+@pytest.mark.parametrize("rest", [b"", b"{", b"{" * 9_000])
+def test_the_last_line_is_found_whatever_its_length(path: Path, size: int, rest: bytes) -> None:
+    ledger.append(path, Event.REFUSED, message="x" * size)
+    path.write_bytes(path.read_bytes() + rest)
+    ledger.append(path, Event.MADE, number=9)
+    entries = ledger.read(path)
+    assert (entries[-1]["number"], entries[4]["message"]) == (9, "x" * size)
+    assert (entries[-2]["event"] == "repaired") == bool(rest)
+
+
+def test_an_endless_line_is_not_read_to_its_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(path.read_bytes() + b"x" * 20_000_000)
+
+    def refuse() -> None:
+        with pytest.raises(LedgerError):
+            ledger.append(path, Event.MADE)
+
+    assert bytes_read_by(refuse, path, monkeypatch) < 10 * ledger.MAX_LINE_BYTES
+
+
+def bytes_read_by(action: Callable[[], None], path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    read = []
+    original = Path.open
+
+    class Counting:
+        def __init__(self, stream: Any) -> None:
+            self._stream = stream
+
+        def read(self, n: int) -> bytes:
+            data: bytes = self._stream.read(n)
+            read.append(len(data))
+            return data
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+        def __enter__(self) -> "Counting":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._stream.close()
+
+    def counted(self: Path, *arguments: Any, **named: Any) -> Any:
+        stream = original(self, *arguments, **named)
+        return Counting(stream) if self == path else stream
+
+    monkeypatch.setattr(Path, "open", counted)
+    action()
+    return sum(read)
+
+
+# --- what the ledger tells of and what lies there -----------------------------------------------
+
+
+def test_an_end_that_was_cut_off_shows_in_the_files_that_no_line_tells_of(tmp_path: Path) -> None:
+    path, folder = tmp_path / "ledger.jsonl", tmp_path / "rounds" / "r0001"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        file = folder / f"{number}.safetensors"
+        file.write_bytes(bytes([number]))
+        digest = signature.sign_file(file, a_key()).hex()
+        ledger.append(path, Event.ACCEPTED, digest=digest)
+    (folder / "unsigned").write_bytes(b"not exchanged yet")
+    assert ledger.missing(path, tmp_path / "rounds", tmp_path / "no-such-folder") == []
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1]))
+    assert ledger.missing(path, tmp_path / "rounds") == [
+        folder / "1.safetensors",
+        folder / "2.safetensors",
+    ]
+    path.unlink()
+    assert len(ledger.missing(path, tmp_path / "rounds")) == 3
+
+
+def test_every_signed_file_of_a_round_has_its_line_at_every_party(tmp_path: Path) -> None:
+    small = a_federation(tmp_path)
+    close_round(small)
+    for place in (small.coordinator, *small.sites.values()):
+        untold = ledger.missing(place.ledger_path, place.rounds, place.federation_folder)
+        assert untold == []

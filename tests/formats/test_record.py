@@ -68,12 +68,13 @@ def test_an_absent_and_an_excluded_site_are_recorded() -> None:
         {"status": InputStatus.EXCLUDED, "weight": 0},
         {"status": InputStatus.EXCLUDED, "reason": Reason.LATE},
         {"status": InputStatus.ABSENT, "weight": 0, "reason": Reason.LATE},
+        {"status": InputStatus.ABSENT, "weight": 0},
         {"weight": 2**29},
         {"weight": -1},
     ],
 )
 def test_an_input_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"exactly where|weight"):
+    with pytest.raises(ValueError, match=r"exactly where|weight|absent"):
         an_input(**changes)
 
 
@@ -82,6 +83,7 @@ def test_an_input_that_contradicts_itself_is_refused(changes: dict[str, Any]) ->
     [
         {"inputs": (an_input("hospital-b"), an_input("hospital-a"))},
         {"inputs": (an_input(), an_input())},
+        {"inputs": (an_input(weight=2**28), an_input("hospital-b", weight=2**28))},
         {"edition": 2},
         {"supersedes": DIGESTS["one"]},
         {"round": 0},

@@ -82,7 +82,7 @@ def test_a_file_of_elsewhere_is_refused(
 
 def test_a_manifest_that_does_not_fit_together_is_our_error(small: Small) -> None:
     with pytest.raises(MalformedError):
-        rounds.new_manifest(small.known, kind=Kind.UPDATE, round=0, sender="a", versions={})
+        rounds.new_manifest(small.known, 0, kind=Kind.UPDATE, sender="a", versions={})
 
 
 def test_before_the_first_global_weights_there_is_nothing_to_train_from(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ MALFORMED: dict[str, Callable[[Path], None]] = {
     ),
     "a field left out": lambda path: attacks.edit_manifest(path, lambda m: m.pop("edition")),
     "a version of tomorrow": lambda path: attacks.edit_manifest(
-        path, attacks.setting("format", 1)
+        path, attacks.setting("format", 2)
     ),
     "an unknown kind": lambda path: attacks.edit_manifest(
         path, attacks.setting("kind", "gradient")

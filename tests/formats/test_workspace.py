@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from brainfed.core import sshsig
 from brainfed.errors import (
     LockedError,
     NoWorkspaceError,
+    UsageError,
     WorkspaceError,
     WrongRoleError,
 )
-from brainfed.formats import workspace
-from brainfed.formats.workspace import Role
-from tests.federation import a_workspace, mode_of
+from brainfed.formats import signature, workspace
+from brainfed.formats.roster import Role
+from brainfed.formats.workspace import Workspace
+from tests.federation import a_key, a_workspace, mode_of
 
 
 def test_a_workspace_is_found_from_any_folder_below(tmp_path: Path) -> None:
@@ -42,20 +45,107 @@ def test_a_folder_that_is_a_workspace_is_not_made_one_again(tmp_path: Path) -> N
     place = a_workspace(tmp_path, Role.SITE, "hospital-a")
     key = place.key_path.read_bytes()
     with pytest.raises(WorkspaceError, match="workspace already"):
-        workspace.create(tmp_path, Role.COORDINATOR, "uni-lead")
+        workspace.create(Workspace(tmp_path, Role.COORDINATOR, "uni-lead"))
     assert place.key_path.read_bytes() == key
     assert workspace.find(tmp_path) == place
 
 
-def test_what_was_killed_before_the_marker_keeps_its_key(tmp_path: Path) -> None:
-    first = workspace.create(tmp_path, Role.SITE, "hospital-a")
-    key = first.key_path.read_bytes()
+def test_what_was_killed_before_the_marker_is_begun_again(tmp_path: Path) -> None:
+    place = Workspace(tmp_path, Role.SITE, "hospital-a")
+    workspace.create(place)
     with pytest.raises(NoWorkspaceError):
         workspace.find(tmp_path)
-    second = workspace.create(tmp_path, Role.SITE, "hospital-a")
-    workspace.finish(second)
-    assert second.key_path.read_bytes() == key
-    assert workspace.find(tmp_path) == second
+    workspace.create(place)
+    workspace.finish(place)
+    assert workspace.find(tmp_path) == place
+
+
+def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    root = tmp_path / "a"
+    (root / "key").mkdir(parents=True)
+    for folder in (root, root / "key"):
+        folder.chmod(0o755)
+    a_workspace(root, Role.SITE, "hospital-a")
+    assert mode_of(root) == mode_of(root / "key") == 0o700
+
+
+def test_a_folder_of_all_users_is_not_made_a_workspace(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(UsageError, match="shared by all users"):
+        workspace.create(Workspace(tmp_path, Role.SITE, "hospital-a"))
+    assert mode_of(tmp_path) == 0o1777
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["/a b/\\\"'ä/id", "key/id_ed25519.pub", r"C:\Users\x\id"])
+def test_the_marker_names_any_path_of_a_key(tmp_path: Path, key: str) -> None:
+    place = Workspace(tmp_path, Role.SITE, "hospital-a", key)
+    workspace.finish(place)
+    assert workspace.find(tmp_path) == place
+    changed = workspace.with_key(place, "key/id_ed25519-2")
+    assert workspace.find(tmp_path) == changed
+    assert mode_of(tmp_path / workspace.MARKER) == 0o600
+
+
+def a_locked_key(root: Path) -> Workspace:
+    """A workspace whose key has the passphrase `open sesame`."""
+    place = Workspace(root, Role.SITE, "hospital-a")
+    workspace.create(place)
+    signature.make_key(place.key_path, b"open sesame")
+    workspace.finish(place)
+    return place
+
+
+def test_a_passphrase_is_asked_for_once_and_only_for_the_private_half(tmp_path: Path) -> None:
+    a_locked_key(tmp_path)
+    asked: list[Path] = []
+
+    def unlock(path: Path) -> bytes:
+        asked.append(path)
+        return b"open sesame"
+
+    place = workspace.find(tmp_path, unlock)
+    public = place.public_key()
+    assert asked == []
+    assert sshsig.public_key(place.private_key()) == public
+    assert sshsig.public_key(place.private_key()) == public
+    assert asked == [place.key_path]
+    assert "sesame" not in repr(place)
+
+
+def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:
+    a_locked_key(tmp_path)
+    with pytest.raises(WorkspaceError, match="passphrase is wrong") as caught:
+        workspace.find(tmp_path, lambda path: b"close sesame").private_key()
+    assert caught.value.exit_code == 3
+    with pytest.raises(WorkspaceError, match="no passphrase"):
+        workspace.find(tmp_path).private_key()
+
+
+def test_the_public_key_is_known_without_its_pub_file(tmp_path: Path) -> None:
+    place = a_locked_key(tmp_path)
+    public = place.public_key()
+    signature.public_path(place.key_path).unlink()
+    assert place.public_key() == public
+
+
+def test_a_private_key_that_is_not_the_public_ones_is_not_used(tmp_path: Path) -> None:
+    place = a_workspace(tmp_path, Role.SITE, "hospital-a")
+    signature.write_public(signature.public_path(place.key_path), sshsig.public_key(a_key(9)))
+    with pytest.raises(WorkspaceError, match="belongs to the public key"):
+        place.private_key()
+
+
+def test_a_key_that_is_elsewhere_is_signed_with_by_hand(tmp_path: Path) -> None:
+    place = Workspace(tmp_path, Role.SITE, "hospital-a", "key/id_ed25519.pub")
+    workspace.create(place)
+    signature.write_public(place.key_path, sshsig.public_key(a_key()))
+    assert place.public_key() == sshsig.public_key(a_key())
+    with pytest.raises(WorkspaceError) as caught:
+        place.private_key()
+    hint = str(caught.value.hint)
+    assert "brainfed export --unsigned" in hint
+    assert f"ssh-keygen -Y sign -n brainfed -f {place.key_path} FILE" in hint
 
 
 @pytest.mark.parametrize(
@@ -75,6 +165,9 @@ def test_a_command_of_the_other_role_is_refused(tmp_path: Path) -> None:
         place.require(Role.COORDINATOR)
     assert caught.value.exit_code == 3
     assert "hospital-a" in str(caught.value.found)
+    place.require(Role.EVALUATOR, Role.SITE)
+    with pytest.raises(WrongRoleError, match="the coordinator or the auditor"):
+        place.require(Role.COORDINATOR, Role.AUDITOR)
 
 
 def test_a_workspace_held_by_another_process_is_locked(tmp_path: Path) -> None:
@@ -114,5 +207,5 @@ def test_locking_clears_away_what_a_killed_command_left(tmp_path: Path) -> None:
 
 
 def test_rounds_have_four_digits() -> None:
-    place = workspace.Workspace(Path("w"), Role.SITE, "a")
+    place = Workspace(Path("w"), Role.SITE, "a")
     assert place.round_folder(3) == Path("w/rounds/r0003")

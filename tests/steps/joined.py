@@ -7,10 +7,13 @@ from typing import Any
 from brainfed import plan as plans
 from brainfed.core.unet import initial_weights
 from brainfed.formats import workspace
-from brainfed.formats.workspace import Role, Workspace
+from brainfed.formats.roster import Role
+from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
-from brainfed.steps.initialise import admit, initialise, start_federation
+from brainfed.steps.admit import admit
+from brainfed.steps.initialise import initialise
 from brainfed.steps.receive import receive
+from brainfed.steps.start import start_federation
 from tests.builders import a_plan, write_dataset
 
 

@@ -170,12 +170,14 @@ def test_what_must_come_before_is_named(
 def test_a_network_that_finds_nothing_misses_every_tumour(tmp_path: Path) -> None:
     place = a_joined_site(tmp_path, n_validation=1)
     known = federation.load(place)
-    empty = {name: np.zeros_like(array) for name, array in initial_weights(known.plan).items()}
+    empty = {
+        name: np.zeros_like(array) for name, array in initial_weights(known.first_plan).items()
+    }
     empty["head.bias"][:] = -20
     manifest = rounds.new_manifest(
         known,
+        1,
         kind=Kind.UPDATE,
-        round=1,
         sender="hospital-a",
         parent="0" * 64,
         split="0" * 64,

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from brainfed.steps.admit import admit
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.exchange import export
-from brainfed.steps.initialise import admit
 from brainfed.steps.status import status
 from tests.builders import a_plan, write_dataset
 from tests.federation import (
@@ -102,7 +102,10 @@ def test_after_the_last_round_nobody_waits_for_another(small: Small) -> None:
         close_round(small)
     found = status(small.coordinator)
     assert (found.closed_round, found.rounds_planned) == (2, 2)
-    assert len(found.todo) == 1
     assert "All 2 rounds" in found.todo[0]
+    assert not any("wait" in todo for todo in found.todo)
+    assert "recovery" in found.todo[-1]
+    small.coordinator.recovery_path.unlink()  # somebody has moved it to the safe
+    assert len(status(small.coordinator).todo) == 1
     write_dataset(small.sites["hospital-a"].data)
     assert "All rounds of the plan are closed" in todo(small.sites["hospital-a"])

@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from brainfed.cli import data, demo, exchange, init, inspect, plan, rounds, start, training
+from brainfed.cli import (
+    audit,
+    data,
+    demo,
+    exchange,
+    init,
+    inspect,
+    key,
+    plan,
+    roster,
+    rounds,
+    start,
+    training,
+)
 from brainfed.cli.console import show_error
 from brainfed.errors import BrainfedError, InterruptedByUserError, ResourceError, UsageError
 
@@ -63,8 +76,11 @@ _add(app, "init", init.init, BOTH)
 _add(app, "status", rounds.status, BOTH)
 _add(app, "import", exchange.import_, BOTH)
 _add(app, "export", exchange.export, BOTH)
+_add(app, "archive", audit.archive, BOTH)
 _add(app, "admit", start.admit, COORDINATOR)
 _add(app, "start", start.start, COORDINATOR)
+_add(app, "amend", roster.amend, COORDINATOR)
+_add(app, "revoke", roster.revoke, COORDINATOR)
 _add(app, "aggregate", rounds.aggregate, COORDINATOR)
 _add(app, "preprocess", data.preprocess, SITE)
 _add(app, "split", data.split, SITE)
@@ -72,6 +88,11 @@ _add(app, "train-round", training.train_round, SITE)
 _add(app, "evaluate", training.evaluate, SITE)
 _add(app, "demo", demo.demo, ANYWHERE)
 _add(app, "inspect", inspect.inspect, ANYWHERE)
+_add(app, "audit", audit.audit, ANYWHERE)
+keys = typer.Typer(help="Look at this party's key, or replace it.", add_completion=False)
+_add(keys, "show", key.show_key)
+_add(keys, "rotate", key.rotate)
+app.add_typer(keys, name="key", rich_help_panel=BOTH)
 plans = typer.Typer(help="Look at a plan file.", add_completion=False)
 _add(plans, "show", plan.show_plan)
 _add(plans, "check", plan.check_plan)

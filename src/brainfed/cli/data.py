@@ -67,7 +67,7 @@ def preprocess(
     from brainfed.steps import preprocess as step
 
     try:
-        with working(workspace, only="site") as place, progress() as bar:
+        with working(workspace, only=("site", "evaluator")) as place, progress() as bar:
             done = step.preprocess(
                 place,
                 scans,
@@ -121,7 +121,7 @@ def split(workspace: WorkspaceFolder = None, as_json: Json = False) -> None:
     """
     from brainfed.steps import split as step
 
-    with working(workspace, only="site") as place:
+    with working(workspace, only=("site", "evaluator")) as place:
         done = step.split(place)
     show(done, _split_words, as_json=as_json)
 

@@ -71,8 +71,10 @@ def _demo_words(done: "DemoResult") -> Words:
     )
     patients = ", ".join(f"{site} {n}" for site, n in done.n_patients.items())
     yield f"Patients: {patients}. Phantoms, one run: it shows that the parts work together."
+    yield f"\nAudit of the coordinator's folder: {done.audit}"
     yield f"\nEverything lies in {done.folder}: a workspace for the coordinator and for each site,"
     yield "the scans, and the stick. Look around, for instance:"
     yield f"{COMMAND}cd {done.folder}/uni-lead && brainfed status"
+    yield f"{COMMAND}brainfed audit {done.folder}/uni-lead"
     yield f"\nCheck the signature of the last global weights without brainfed, in {done.folder}:"
     yield f"{COMMAND}{done.check}"

@@ -1,11 +1,13 @@
 """`brainfed import` and `brainfed export`: files from and to a medium."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from brainfed.cli.console import (
+    COMMAND,
     Bar,
     Table,
     Words,
@@ -43,7 +45,8 @@ def import_(
 ) -> None:
     """Take from a medium all that concerns this workspace, after checking it.
 
-    Before a site joins, this shows the coordinator's fingerprint and the plan in words, and asks.
+    Before a site joins, this shows the coordinator's fingerprint and the plan in words, and asks;
+    before it goes on under an amended plan, what that changes.
     Files are told by their signed content, never by their names. A file that is refused changes
     nothing, and the command ends with exit code 6.
     """
@@ -54,7 +57,7 @@ def import_(
         done = receive(
             place,
             sources,
-            confirm=lambda request: _join(request, bar, yes=yes, fingerprints=fingerprint),
+            confirm=lambda request: _agree(request, bar, yes=yes, fingerprints=fingerprint),
             progress=bar,
         )
     show(done, _import_words, as_json=as_json)
@@ -62,9 +65,30 @@ def import_(
         raise typer.Exit(FileRefusedError.exit_code)
 
 
-def _join(request: "JoinRequest", bar: Bar, *, yes: bool, fingerprints: list[str] | None) -> bool:
-    """Show the plan and the coordinator's fingerprint; ask about both."""
+def _agree(request: "JoinRequest", bar: Bar, *, yes: bool, fingerprints: list[str] | None) -> bool:
+    """Show what is asked for, and ask a person."""
     bar.hide()
+    if request.version > 1:
+        return _go_on(request, yes=yes)
+    return _join(request, yes=yes, fingerprints=fingerprints)
+
+
+def _go_on(request: "JoinRequest", *, yes: bool) -> bool:
+    """Show what a new plan changes, key by key; ask whether to go on under it."""
+    rows = [(change.key, change.before, change.after) for change in request.changes]
+    say(
+        f"{request.coordinator} asks {request.site} to go on under version {request.version} of "
+        f"the plan, from round {request.from_round} on. It changes:",
+        "",
+        Table(("key", "now", "then"), rows),
+        "",
+        f"Digest of the plan: {request.plan_digest}",
+    )
+    return yes or confirm("Go on under this plan?", flag="--yes")
+
+
+def _join(request: "JoinRequest", *, yes: bool, fingerprints: list[str] | None) -> bool:
+    """Show the plan and the coordinator's fingerprint; ask about both."""
     say(
         f"{request.coordinator} asks {request.site} to join the federation "
         f"{request.federation[:16]} ({_PURPOSES.get(request.purpose, request.purpose)}).",
@@ -94,13 +118,13 @@ _PURPOSES = {
 
 def _import_words(done: "Import") -> Words:
     if done.files:
-        rows = [(file.path.name, str(file.verdict), file.what) for file in done.files]
+        rows = [(file.name, str(file.verdict), file.what) for file in done.files]
         yield Table(("file", "", "what it is"), rows)
     else:
         yield "Nothing here concerns this workspace."
     for file in done.refused:
         if file.error is not None:
-            yield f"\n{file.path.name}: {file.error.message}"
+            yield f"\n{file.name}: {file.error.message}"
             for name, value in file.error.details().items():
                 yield f"  {name}: {value}"
     if done.n_foreign:
@@ -120,18 +144,30 @@ def export(
             show_default=False,
         ),
     ] = None,
+    unsigned: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned",
+            metavar="",
+            help="Sign nothing, and print the lines that sign by hand: for a key in an agent or a "
+            "hardware token.",
+        ),
+    ] = False,
     workspace: WorkspaceFolder = None,
     as_json: Json = False,
 ) -> None:
     """Sign what is to be carried now and copy it to a medium.
 
-    At a site that is its update of the open round; at the coordinator the start, the roster, the
-    newest global weights and their record. Every copy is read back from the medium.
+    At a site that is its enrolment, or its acceptance of the plan and its update of the open round;
+    at the coordinator the start, newer rosters and plans, the newest global weights and their
+    record. Every copy is read back from the medium, and a packing list for people lies beside.
+    Weights are encrypted where the plan says so. A signature in the outbox that was made by hand is
+    taken over.
     """
     from brainfed.steps import exchange
 
     with working(workspace) as place, progress() as bar:
-        done = exchange.export(place, to, progress=bar)
+        done = exchange.export(place, to, unsigned=unsigned, progress=bar)
     show(done, _export_words, as_json=as_json)
 
 
@@ -139,10 +175,30 @@ def _export_words(done: "Exported") -> Words:
     if done.to is None:
         yield "In the outbox, to be carried:"
         yield from (f"- {name}" for name in done.outbox)
+    else:
+        files = [file for file in done.copied if not file.name.endswith(".sig")]
+        rows = [(file.name, size_words(file.n_bytes), file.digest[:8]) for file in files]
+        yield Table(("file", "size", "SHA-256 begins"), rows)
+        yield f"{counted(len(done.copied), 'file')} in {done.to}, each read back and equal."
+    if done.packing_list is not None:
+        yield f"What lies there, for people: {done.packing_list.name}"
+    if done.unsigned:
+        yield from _by_hand(done)
+    elif done.to is None:
         yield "Next: brainfed export --to FOLDER"
-        return
-    signed = [file for file in done.copied if not file.name.endswith(".sig")]
-    rows = [(file.name, size_words(file.n_bytes), file.digest[:16]) for file in signed]
-    yield Table(("file, each with its .sig", "size", "SHA-256 begins"), rows)
-    yield f"{counted(len(done.copied), 'file')} in {done.to}, each read back and equal."
-    yield "The medium is safe to remove once the system has let go of it (unmount, eject)."
+    else:
+        yield "The medium is safe to remove once the system has let go of it (unmount, eject)."
+
+
+def _by_hand(done: "Exported") -> Words:
+    from brainfed.core.sshsig import NAMESPACE
+
+    yield f"\nNot signed yet: {counted(len(done.unsigned), 'file')}. Sign by hand:"
+    for path in done.unsigned:
+        words = ["ssh-keygen", "-Y", "sign", "-n", NAMESPACE, "-f", done.public_key, path]
+        yield COMMAND + shlex.join(str(word) for word in words)
+    yield "Adding `-O hashalg=sha256` is not needed: the SHA-512 of ssh-keygen is read too."
+    if done.to is None:
+        yield "Next: brainfed export --to FOLDER, which takes the signatures over from the outbox."
+    else:
+        yield "Each signature belongs on the medium, beside its file."

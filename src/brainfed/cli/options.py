@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-RoleChoice = Literal["coordinator", "site"]
+RoleChoice = Literal["coordinator", "site", "evaluator", "approver", "auditor"]
 SubsetChoice = Literal["validation", "test"]
 LabelChoice = Literal[
     "brats2012", "brats2017", "brats2023", "brats2024-post", "msd", "whole-tumour"
@@ -23,6 +23,20 @@ WorkspaceFolder = Annotated[
         help="The workspace; without it, this folder or the nearest one above that is one.",
         show_default=False,
     ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="A key that is there: a private Ed25519 key of OpenSSH, which stays where it is, or "
+        "the .pub of one in an ssh-agent or a hardware token.",
+        show_default=False,
+    ),
+]
+Passphrase = Annotated[
+    bool,
+    typer.Option("--passphrase", metavar="", help="Ask for a passphrase that protects the key."),
 ]
 Json = Annotated[
     bool,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from brainfed.plan import Plan
-    from brainfed.steps.initialise import Admitted, Candidate, Started
+    from brainfed.steps.admit import Admitted, Candidate
+    from brainfed.steps.start import Started
 
 
 def admit(
@@ -29,24 +30,26 @@ def admit(
     workspace: WorkspaceFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Take sites into the roster, after you have compared each one's fingerprint.
+    """Take sites into the roster, or their new keys, after you have compared each fingerprint.
 
     Shows the fingerprint of each enrolment and asks. Ask the site by telephone or in person: the
     fingerprint is all that tells its file from a forged one.
     """
-    from brainfed.steps import initialise
+    from brainfed.steps import admit as step
 
     def ask(candidate: "Candidate") -> bool:
         declared = (
             "" if candidate.n_patients is None else f" (about {candidate.n_patients} patients)"
         )
-        say(f"{candidate.name}{declared} asks to be admitted with the key")
+        say(f"{candidate.name}{declared} asks to be admitted as {candidate.role} with the key")
         say(f"  {candidate.fingerprint}")
+        if candidate.replaces is not None:
+            say("It replaces the key", f"  {candidate.replaces}")
         return confirm_fingerprint(candidate.name, candidate.fingerprint, fingerprint)
 
     check_fingerprints(fingerprint)
     with working(workspace, only="coordinator") as place:
-        admitted = initialise.admit(place, files, confirm=ask)
+        admitted = step.admit(place, files, confirm=ask)
     show(admitted, _admit_words, as_json=as_json)
 
 
@@ -75,7 +78,7 @@ def start(
     The completed plan, the roster and the weights of round 0 are signed and put into the outbox.
     From here on the plan can't be changed.
     """
-    from brainfed.steps.initialise import start_federation
+    from brainfed.steps.start import start_federation
 
     with working(workspace, only="coordinator") as place:
         today = datetime.now(UTC).date()

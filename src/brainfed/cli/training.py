@@ -116,7 +116,7 @@ def evaluate(
     from brainfed.formats.dataset import Subset
     from brainfed.steps import evaluate as step
 
-    with working(workspace, only="site") as place, progress() as bar:
+    with working(workspace, only=("site", "evaluator")) as place, progress() as bar:
         done = step.evaluate(
             place,
             weights=weights,

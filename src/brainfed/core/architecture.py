@@ -8,7 +8,7 @@ import hashlib
 import math
 
 from brainfed.core import canonical
-from brainfed.plan import Norm, Plan
+from brainfed.plan import Norm, Plan, render
 
 TensorTable = dict[str, tuple[int, ...]]
 """Shape of each float32 tensor by name, in name order."""
@@ -48,11 +48,9 @@ def n_parameters(table: TensorTable) -> int:
 
 
 def network_digest(plan: Plan) -> str:
-    """SHA-256 (hexadecimal) of the architecture and its tensor table."""
+    """SHA-256 (hexadecimal) of the plan's table `network` and of its tensor table."""
     content = {
-        "network": [
-            f"{key}={value}" for key, value in plan.network.model_dump(mode="json").items()
-        ],
+        "network": render(plan, ("network",)),
         "tensors": [[name, *shape] for name, shape in tensor_table(plan).items()],
     }
     return hashlib.sha256(canonical.dumps(content)).hexdigest()

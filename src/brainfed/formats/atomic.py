@@ -10,14 +10,14 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from brainfed.errors import ConflictError, ResourceError, TooLargeError
+from brainfed.errors import ConflictError, ResourceError
+from brainfed.formats import pour
 
 TEMPORARY_PREFIX = ".tmp-"
-_PIECE_BYTES = 2**20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -25,7 +25,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def new_path(path: Path, *, mode: int = 0o644, replace: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; on success it becomes `path`.
 
-    For writers that open files themselves (HDF5, SimpleITK). The temporary name keeps the suffixes.
+    For writers that open files themselves (SimpleITK). The temporary name keeps the suffixes.
 
     Args:
         path: The file to make.
@@ -72,7 +72,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = F
 
 
 def place(temporary: Path, path: Path) -> None:
-    """Put a finished file of the same file system in place by one rename.
+    """Flush a finished file of the same file system and put it in place by one rename.
 
     Raises:
         ConflictError: There is a file already.
@@ -80,6 +80,8 @@ def place(temporary: Path, path: Path) -> None:
     """
     refuse_existing(path)
     with _as_ours(path):
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
 
@@ -93,19 +95,66 @@ def copy(source: Path, path: Path, *, cap_bytes: int, replace: bool = False) -> 
         ResourceError: The source can't be read or the disk refuses.
     """
     digest = hashlib.sha256()
-    n_bytes = 0
     with new_file(path, replace=replace) as target:
-        for piece in _pieces(source):
-            n_bytes += len(piece)
-            if n_bytes > cap_bytes:
-                raise TooLargeError(
-                    "The file is larger than any that is exchanged",
-                    expected=f"at most {cap_bytes} B",
-                    where=source,
-                )
-            digest.update(piece)
-            target.write(piece)
+        try:
+            stream = source.open("rb")
+        except OSError as error:
+            raise pour.unreadable(source, error) from error
+        with stream:
+            pour.pour(stream, target, (digest,), cap_bytes=cap_bytes, where=source)
     return digest.digest()
+
+
+def stage(
+    stream: BinaryIO,
+    path: Path,
+    *,
+    cap_bytes: int,
+    where: Path,
+    hashes: Sequence[str] = ("sha256",),
+) -> dict[str, bytes]:
+    """Write what a stream gives to a private scratch file, and digest it on the way.
+
+    The file is not flushed to the disk: it is nothing yet. `place` flushes it and makes it count.
+
+    Args:
+        stream: What is copied, from where it stands.
+        path: The scratch file; its name begins with `TEMPORARY_PREFIX`.
+        cap_bytes: The most that is taken.
+        where: What the stream reads, for messages.
+        hashes: The algorithms to digest by.
+
+    Returns:
+        The digests by algorithm.
+
+    Raises:
+        TooLargeError: The stream gives more bytes than the cap; no file is left.
+        ResourceError: The source can't be read or the disk refuses; likewise.
+    """
+    digests = {name: hashlib.new(name) for name in hashes}
+    with scratch(path) as target:
+        pour.pour(stream, target, tuple(digests.values()), cap_bytes=cap_bytes, where=where)
+    return {name: digest.digest() for name, digest in digests.items()}
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[BinaryIO]:
+    """Open a private scratch file for writing; it is taken away where the block fails.
+
+    As with `stage` it is not flushed, and counts for nothing until `place` puts it in place.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    try:
+        with _as_ours(path):
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | _BINARY, 0o600)
+            with os.fdopen(descriptor, "w+b") as target:
+                yield target
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def link_or_copy(source: Path, path: Path) -> None:
@@ -134,18 +183,29 @@ def refuse_existing(path: Path) -> None:
         )
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line and flush it to the disk.
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Append lines in one piece and flush them to the disk.
 
     Raises:
-        ResourceError: The disk refuses; a part of the line may stand at the end of the file.
+        ResourceError: The disk refuses; a part of them may stand at the end of the file.
     """
     with _as_ours(path):
         descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | _BINARY, 0o600)
         with os.fdopen(descriptor, "ab") as stream:
-            stream.write(line + b"\n")
+            stream.write(b"".join(line + b"\n" for line in lines))
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def cut_off(path: Path, n_bytes: int) -> None:
+    """Keep the first bytes of a file, and take the rest away.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    with _as_ours(path), path.open("rb+") as stream:
+        stream.truncate(n_bytes)
+        os.fsync(stream.fileno())
 
 
 def make_folder(path: Path) -> None:
@@ -176,20 +236,6 @@ def remove_leftovers(root: Path) -> int:
     for path in leftovers:
         remove(path)
     return len(leftovers)
-
-
-def _pieces(source: Path) -> Iterator[bytes]:
-    try:
-        with source.open("rb") as stream:
-            while piece := stream.read(_PIECE_BYTES):
-                yield piece
-    except OSError as error:
-        raise ResourceError(
-            "The file can't be read",
-            found=error.strerror or str(error),
-            where=source,
-            hint="is the medium still there? then run the command again",
-        ) from error
 
 
 def _set_mode(path: Path, mode: int) -> None:

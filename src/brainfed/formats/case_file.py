@@ -72,21 +72,23 @@ def write_case(path: Path, case: Case) -> str:
     """
     n_modalities, _, n_rows, n_columns = case.image.shape
     slice_chunk = (1, n_rows, n_columns)
-    with atomic.new_path(path, mode=0o600, replace=True) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.create_dataset(
-                "image", data=case.image, chunks=(n_modalities, *slice_chunk), compression="lzf"
-            )
-            file.create_dataset("label", data=case.label, chunks=slice_chunk, compression="lzf")
-            file.create_dataset(
-                "brain_mask",
-                data=case.brain_mask.astype(np.uint8),
-                chunks=slice_chunk,
-                compression="lzf",
-            )
-            file.attrs.update(_attributes(case))
-        with temporary.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    # In memory: on a full disk HDF5 flushes into the void, says nothing, and then crashes.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_dataset(
+            "image", data=case.image, chunks=(n_modalities, *slice_chunk), compression="lzf"
+        )
+        file.create_dataset("label", data=case.label, chunks=slice_chunk, compression="lzf")
+        file.create_dataset(
+            "brain_mask",
+            data=case.brain_mask.astype(np.uint8),
+            chunks=slice_chunk,
+            compression="lzf",
+        )
+        file.attrs.update(_attributes(case))
+    data = content.getvalue()
+    atomic.write_bytes(path, data, mode=0o600, replace=True)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _attributes(case: Case) -> dict[str, Any]:

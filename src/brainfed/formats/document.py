@@ -3,24 +3,45 @@
 The kinds themselves are one module each: `enrolment`, `roster`, `start`, `record`.
 """
 
+import hashlib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from brainfed.core import canonical
-from brainfed.errors import MalformedError, TooLargeError
+from brainfed.core import canonical, sshsig
+from brainfed.errors import MalformedError, TooLargeError, UsageError
 from brainfed.formats import atomic, signature
-from brainfed.plan import SLUG
+from brainfed.plan import SLUG, check_name
 
 MAX_JSON_BYTES = 4 * 2**20
-FORMAT: Literal[0] = 0
+FORMAT: Literal[1] = 1
 """Version of all exchanged formats; an unknown field is refused, a new field is a new version."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, Field(pattern=SLUG)]
+
+
+def _usable_name(text: str) -> str:
+    """Refuse what no file system of the parties can carry, such as `con`."""
+    try:
+        check_name(text.removesuffix(RELEASE))
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+RELEASE = ".release"
+"""Ends the name of an approver: `hospital-a.release` lets updates of hospital-a leave."""
+Name = Annotated[str, Field(pattern=SLUG), AfterValidator(_usable_name)]
+PartyName = Annotated[
+    str, Field(pattern=SLUG[:-1] + r"(\.release)?$"), AfterValidator(_usable_name)
+]
+"""Of any principal, approvers too."""
+ApproverName = Annotated[
+    str, Field(pattern=SLUG[:-1] + r"\.release$"), AfterValidator(_usable_name)
+]
 Count = Annotated[int, Field(ge=0, lt=2**29)]
 
 
@@ -31,7 +52,24 @@ def _real_day(text: str) -> str:
 
 
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_real_day)]
-KeyLine = Annotated[str, Field(pattern=r"^ssh-ed25519 [A-Za-z0-9+/]{68}$")]
+
+
+def _one_spelling(line: str) -> str:
+    """Refuse a key line that says the same key in another way."""
+    try:
+        line_of_key = sshsig.parse_public_key(line).line
+    except MalformedError as error:
+        raise ValueError(str(error)) from None
+    if line_of_key != line:
+        raise ValueError("the key's type and its base64 text, one space between them, no comment")
+    return line
+
+
+KeyLine = Annotated[str, Field(max_length=400), AfterValidator(_one_spelling)]
+Recipient = Annotated[str, Field(pattern=r"^age1[a-z0-9]{58}$")]
+Round = Annotated[int, Field(ge=0, le=9999)]
+Edition = Annotated[int, Field(ge=1, le=99)]
+RosterVersion = Annotated[int, Field(ge=1, le=9999)]
 Purpose = Literal["real", "simulation", "drill"]
 
 
@@ -73,7 +111,7 @@ class Document(BaseModel):
 class PlanVersion(Document):
     """Which version of the plan is in force."""
 
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=9999)]
     """1 at the start, one more with every amendment."""
     digest: Digest
     """SHA-256 of the complete plan text."""
@@ -82,11 +120,28 @@ class PlanVersion(Document):
 class Header(Document):
     """The fields that every signed JSON file begins with."""
 
-    format: Literal[0] = FORMAT
+    format: Literal[1] = FORMAT
     """Version of the format."""
 
 
+class Belonging(Header):
+    """What every signed JSON file of a federation that has started says of itself."""
+
+    purpose: Purpose
+    federation: Digest
+    """Digest of start.json."""
+    sender: PartyName
+    """The principal whose key signs it."""
+    roster_version: RosterVersion
+    """The newest roster that the sender knew."""
+
+
 AnyDocument = TypeVar("AnyDocument", bound=Header)
+
+
+def sha256(data: bytes) -> str:
+    """The digest by which files name each other, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def read(path: Path, kind: type[AnyDocument]) -> AnyDocument:
@@ -106,9 +161,18 @@ def read_capped(path: Path) -> bytes:
         TooLargeError: Over 4 MiB.
     """
     with path.open("rb") as stream:
-        data = stream.read(MAX_JSON_BYTES + 1)
+        return capped(stream, path)
+
+
+def capped(stream: BinaryIO, where: Path) -> bytes:
+    """The bytes of a JSON file that is open.
+
+    Raises:
+        TooLargeError: Over 4 MiB.
+    """
+    data = stream.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
-        raise TooLargeError("The JSON file is too large", expected="at most 4 MiB", where=path)
+        raise TooLargeError("The JSON file is too large", expected="at most 4 MiB", where=where)
     return data
 
 

@@ -1,28 +1,39 @@
-"""The enrolment: a site asks to take part, signed by its own key (`docs/formats/enrolment.md`)."""
+"""The enrolment: a party asks to take part, signed by its own key (`docs/formats/enrolment.md`)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import model_validator
 
 from brainfed.core import sshsig
 from brainfed.errors import StrangerError, UsageError
 from brainfed.formats import document, signature
-from brainfed.formats.document import Count, Header, KeyLine, Name
+from brainfed.formats.document import RELEASE, Count, Header, KeyLine, PartyName, Recipient
+from brainfed.formats.roster import Role
 
 
 class Enrolment(Header):
-    """A site's name and public key."""
+    """A party's name and public key."""
 
     kind: Literal["enrolment"] = "enrolment"
-    name: Name
-    """The site's short name; its principal in the roster."""
+    name: PartyName
+    """Its short name; its principal in the roster."""
+    role: Role
+    """What it asks to be; never the coordinator."""
     key: KeyLine
-    """Its Ed25519 public key, without a comment."""
-    recipient: Annotated[str, Field(pattern=r"^age1[a-z0-9]{58}$")] | None = None
+    """Its public key, without a comment."""
+    recipient: Recipient | None = None
     """Its age recipient for encrypted couriers; null where it has none."""
     n_patients: Count | None = None
     """Patients it expects to train on; null where it doesn't say."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.role is Role.COORDINATOR:
+            raise ValueError("the coordinator doesn't enrol")
+        if self.name.endswith(RELEASE) != (self.role is Role.APPROVER):
+            raise ValueError(f"a name that ends with {RELEASE} exactly for approvers")
+        return self
 
 
 def read_verified(path: Path) -> Enrolment:
@@ -37,14 +48,24 @@ def read_verified(path: Path) -> Enrolment:
             "There is no such file", expected="an enrolment", where=path, hint="check the path"
         )
     data = document.read_capped(path)
-    key = signature.verify_bytes(data, path)
+    signer = signature.verify_bytes(data, path)
     enrolment = Enrolment.loads(data)
-    if key != sshsig.parse_public_key(enrolment.key):
+    check_own(enrolment, signer, path)
+    return enrolment
+
+
+def check_own(enrolment: Enrolment, signer: sshsig.PublicKey, where: Path) -> None:
+    """Check that the key that an enrolment names has signed it.
+
+    Raises:
+        StrangerError: Another key has.
+    """
+    own = sshsig.parse_public_key(enrolment.key)
+    if signer != own:
         raise StrangerError(
             "The enrolment is signed by another key than the one it names",
-            expected=sshsig.parse_public_key(enrolment.key).fingerprint,
-            found=key.fingerprint,
-            where=path,
+            expected=own.fingerprint,
+            found=signer.fingerprint,
+            where=where,
             hint="ask the site for a fresh enrolment",
         )
-    return enrolment

@@ -2,10 +2,11 @@
 
 Every line is canonical JSON and holds the digest of the line before, so a line that was changed or
 taken out shows. It stays at its party and defends against accidents, not against the party itself:
-an end that was cut off can't be told from a ledger that never went further.
+an end that was cut off shows only where the files that it told of still lie here (`missing`).
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 
 from brainfed.core import canonical
 from brainfed.errors import LedgerError, MalformedError
-from brainfed.formats import atomic
+from brainfed.formats import atomic, signature
 
 FIRST = "0" * 64
 """What the first line holds in place of a digest."""
+MAX_LINE_BYTES = 2**20
+"""No line is longer; so the last one is found without reading what stands before it."""
+_BLOCK_BYTES = 2**12
 
 
 class Event(StrEnum):
@@ -29,6 +33,10 @@ class Event(StrEnum):
     REPAIRED = "repaired"
 
 
+Entry = tuple[Event, dict[str, str | int | None]]
+"""An event and its fields."""
+
+
 def append(path: Path, event: Event, **fields: str | int | None) -> None:
     """Add a line: the event, the time (UTC), the digest of the line before, and the fields.
 
@@ -38,13 +46,28 @@ def append(path: Path, event: Event, **fields: str | int | None) -> None:
         LedgerError: The last whole line is damaged.
         ResourceError: The disk refuses.
     """
-    data = path.read_bytes() if path.exists() else b""
-    whole, _, rest = data.rpartition(b"\n")
-    previous = _digest_of_last(whole, path)
+    append_all(path, [(event, fields)])
+
+
+def append_all(path: Path, entries: Iterable[Entry]) -> None:
+    """Add several lines with one flush; otherwise as `append`."""
+    n_bytes = path.stat().st_size if path.exists() else 0
+    last, rest = _last_line(path, n_bytes)
+    previous = FIRST
+    if last is not None:
+        _parse(last, f"{path}, last line")
+        previous = hashlib.sha256(last).hexdigest()
+    todo = list(entries)
     if rest:
-        atomic.write_bytes(path, whole + b"\n" if whole else b"", mode=0o600, replace=True)
-        previous = _put(path, previous, Event.REPAIRED, {"n_bytes_cut": len(rest)})
-    _put(path, previous, event, fields)
+        atomic.cut_off(path, n_bytes - len(rest))
+        todo.insert(0, (Event.REPAIRED, {"n_bytes_cut": len(rest)}))
+    lines = []
+    for event, fields in todo:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = canonical.dumps({"at": now, "event": event.value, "previous": previous, **fields})
+        previous = hashlib.sha256(line).hexdigest()
+        lines.append(line)
+    atomic.append_lines(path, lines)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -70,19 +93,45 @@ def read(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _put(path: Path, previous: str, event: Event, fields: dict[str, Any]) -> str:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    line = canonical.dumps({"at": now, "event": event.value, "previous": previous, **fields})
-    atomic.append_line(path, line)
-    return hashlib.sha256(line).hexdigest()
+def missing(path: Path, *folders: Path) -> list[Path]:
+    """Signed files below some folders that no line tells of: the ledger's end was cut off.
+
+    Each file is read once, so this is for an audit, not for every command.
+
+    Args:
+        path: The ledger.
+        folders: Where accepted and made files lie: `rounds/` and `federation/`.
+
+    Raises:
+        LedgerError: As `read`.
+    """
+    told = {entry.get("digest") for entry in read(path)}
+    signatures = sorted(sig for folder in folders for sig in folder.rglob("*.sig"))
+    files = [sig.with_suffix("") for sig in signatures]
+    return [
+        file for file in files if file.is_file() and signature.digest_of(file).hex() not in told
+    ]
 
 
-def _digest_of_last(whole: bytes, path: Path) -> str:
-    if not whole:
-        return FIRST
+def _last_line(path: Path, n_bytes: int) -> tuple[bytes | None, bytes]:
+    """The last whole line, and the bytes after it that a crash left; read from the end."""
+    if not n_bytes:
+        return None, b""
+    tail = b""
+    with path.open("rb") as stream:
+        while tail.count(b"\n") < 2 and len(tail) < min(n_bytes, 2 * MAX_LINE_BYTES):
+            start = max(0, n_bytes - max(_BLOCK_BYTES, 2 * len(tail)))
+            stream.seek(start)
+            tail = stream.read(n_bytes - start)
+    whole, end, rest = tail.rpartition(b"\n")
     last = whole.rpartition(b"\n")[2]
-    _parse(last, f"{path}, last line")
-    return hashlib.sha256(last).hexdigest()
+    if max(len(rest), len(last)) > MAX_LINE_BYTES:
+        raise LedgerError(
+            "A line of the ledger is damaged",
+            expected=f"at most {MAX_LINE_BYTES} B",
+            where=f"{path}, last line",
+        )
+    return last if end else None, rest
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:

@@ -17,9 +17,12 @@ from brainfed.formats.document import (
     Count,
     Digest,
     Document,
+    Edition,
     Name,
     PlanVersion,
     Purpose,
+    RosterVersion,
+    Round,
 )
 from brainfed.plan import Region
 
@@ -70,17 +73,17 @@ class Score(Document):
 class Manifest(Document):
     """All fields, always present; null where unused."""
 
-    format: Literal[0] = FORMAT
+    format: Literal[1] = FORMAT
     kind: Kind
     purpose: Purpose
     federation: Digest
     """Digest of start.json."""
     plan: PlanVersion
-    round: Annotated[int, Field(ge=0, le=9999)]
+    round: Round
     """0 is the initial weights."""
-    edition: Annotated[int, Field(ge=1, le=99)]
+    edition: Edition
     sender: Name
-    roster_version: Annotated[int, Field(ge=1)]
+    roster_version: RosterVersion
     parent: Digest | None
     """Digest of the global weights that this was trained or averaged from; null in round 0."""
     split: Digest | None

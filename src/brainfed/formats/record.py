@@ -8,15 +8,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from brainfed.core.averaging import MAX_TOTAL_WEIGHT
 from brainfed.formats.document import (
+    Belonging,
     Count,
     Day,
     Digest,
     Document,
-    Header,
+    Edition,
     Name,
     PlanVersion,
-    Purpose,
 )
 from brainfed.plan import Rule, WeightBy
 
@@ -37,6 +38,8 @@ class Reason(StrEnum):
     FAILED_SCREENING = "failed-screening"
     NOT_REACHABLE = "not-reachable"
     ETHICS = "ethics"
+    REVOKED = "revoked"
+    """Its key was revoked after it had come."""
     OTHER = "other"
 
 
@@ -56,25 +59,24 @@ class Input(Document):
         included = self.status is InputStatus.INCLUDED
         if included != (self.weight > 0) or (included and self.digest is None):
             raise ValueError("a weight and a digest exactly where included")
+        if self.status is InputStatus.ABSENT and self.digest is not None:
+            raise ValueError("no digest of what is absent")
         if (self.reason is None) != (self.status is not InputStatus.EXCLUDED):
             raise ValueError("a reason exactly where excluded")
         return self
 
 
-class Record(Header):
+class Record(Belonging):
     """One aggregation; the inputs are sorted by sender."""
 
     kind: Literal["record"] = "record"
-    purpose: Purpose
-    federation: Digest
     plan: PlanVersion
+    """The version in force in this round."""
     round: Annotated[int, Field(ge=1, le=9999)]
-    edition: Annotated[int, Field(ge=1, le=99)]
+    edition: Edition
     """1, and one more each time that a round is closed again."""
     supersedes: Digest | None
     """Digest of the record of the edition before; null for edition 1."""
-    sender: Name
-    roster_version: Annotated[int, Field(ge=1)]
     rule: Rule
     weights_by: WeightBy
     parent: Digest
@@ -93,6 +95,8 @@ class Record(Header):
         senders = [entry.sender for entry in self.inputs]
         if senders != sorted(set(senders)):
             raise ValueError("inputs sorted by sender, each once")
+        if sum(entry.weight for entry in self.inputs) >= MAX_TOTAL_WEIGHT:
+            raise ValueError("weights with a total under 2^29")
         if (self.supersedes is None) != (self.edition == 1):
             raise ValueError("supersedes exactly where the edition is above 1")
         return self

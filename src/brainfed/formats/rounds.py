@@ -6,89 +6,39 @@ also before it is signed); whoever uses weights checks them here first.
 
 from pathlib import Path
 
-from brainfed.errors import (
-    MalformedError,
-    NotReadyError,
-    StrangerError,
-    TooLargeError,
-    WrongFederationError,
-    WrongRoundError,
-)
-from brainfed.formats import document, signature, weights
+from brainfed.errors import MalformedError, NotReadyError, TooLargeError
+from brainfed.formats import document, signature, verify, weights
 from brainfed.formats.federation import Federation
-from brainfed.formats.manifest import Kind, Manifest
+from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
-from brainfed.formats.roster import PrincipalRole
+from brainfed.formats.signature import Signed
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 
 
-def check_belongs(about: Manifest | Record, federation: Federation, where: Path) -> None:
-    """Refuse a manifest or record of another federation, purpose or plan.
-
-    Raises:
-        WrongFederationError: Another federation or plan.
-        WrongRoundError: Another purpose.
-    """
-    if about.federation != federation.digest:
-        raise WrongFederationError(
-            "The file belongs to another federation",
-            expected=federation.digest[:16],
-            found=about.federation[:16],
-            where=where,
-        )
-    if about.plan != federation.start.plan:
-        raise WrongFederationError(
-            "The file was made under another plan",
-            expected=f"version {federation.start.plan.version}, "
-            f"{federation.start.plan.digest[:16]}",
-            found=f"version {about.plan.version}, {about.plan.digest[:16]}",
-            where=where,
-        )
-    if about.purpose != federation.start.purpose:
-        raise WrongRoundError(
-            "The file has another purpose",
-            expected=federation.start.purpose,
-            found=about.purpose,
-            where=where,
-        )
-
-
-def verify_weights(path: Path, federation: Federation) -> WeightsFile:
+def verify_weights(path: Path, federation: Federation, signed: Signed | None = None) -> WeightsFile:
     """Check a signed weight file completely, in the order: size, signature, header, values.
+
+    Args:
+        path: The file, its signature beside it.
+        federation: What is known here.
+        signed: What a check of its signature gave a moment ago; made here where None.
 
     Raises:
         FileRefusedError: One of its kinds, saying what is wrong.
     """
+    n_bytes = path.stat().st_size
     cap = weights.largest_file(federation.table)
-    if path.stat().st_size > cap:
+    if n_bytes > cap:
         raise TooLargeError(
             "The weight file is larger than the plan's network can be",
             expected=f"at most {cap} B",
-            found=f"{path.stat().st_size} B",
+            found=f"{n_bytes} B",
             where=path,
         )
-    key, digest = signature.verify_file(path)
-    holder = federation.roster.holder(key)
-    manifest = weights.check(path, federation.table)
-    if manifest.sender != holder.name:
-        raise StrangerError(
-            "The file names another sender than the one who signed it",
-            expected=holder.name,
-            found=manifest.sender,
-            where=path,
-            hint=f"only {manifest.sender} itself can send this file",
-        )
-    role = PrincipalRole.SITE if manifest.kind is Kind.UPDATE else PrincipalRole.COORDINATOR
-    if holder.role is not role:
-        raise StrangerError(
-            f"A {holder.role} can't sign a file of this kind",
-            expected=f"a {role}'s signature on {manifest.kind} weights",
-            found=holder.name,
-            where=path,
-        )
-    check_belongs(manifest, federation, path)
-    return WeightsFile(path, digest.hex(), manifest)
+    signed = signed or signature.verify_file(path)
+    with path.open("rb") as stream:
+        return verify.check_weights(stream, n_bytes, signed, federation)
 
 
 def verify_record(path: Path, federation: Federation) -> tuple[Record, str]:
@@ -97,18 +47,9 @@ def verify_record(path: Path, federation: Federation) -> tuple[Record, str]:
     Raises:
         FileRefusedError: One of its kinds, saying what is wrong.
     """
-    key, digest = signature.verify_file(path)
-    holder = federation.roster.holder(key)
-    record = document.read(path, Record)
-    if holder.role is not PrincipalRole.COORDINATOR or record.sender != holder.name:
-        raise StrangerError(
-            "The record is not signed by the coordinator",
-            expected=federation.roster.coordinator.name,
-            found=holder.name,
-            where=path,
-        )
-    check_belongs(record, federation, path)
-    return record, digest.hex()
+    signed = signature.verify_file(path)
+    record = verify.check_document(Record, document.read_capped(path), signed, federation)
+    return record, signed.digest
 
 
 def signed(workspace: Workspace, round_number: int, pattern: str) -> list[Path]:
@@ -167,14 +108,20 @@ def update_paths(workspace: Workspace, round_number: int) -> list[Path]:
     return signed(workspace, round_number, "*.update.safetensors")
 
 
+def counts(path: Path, federation: Federation, round_number: int) -> bool:
+    """Whether the key that signed a file, which lies here, still counts in its round."""
+    entry = federation.roster.entry(signature.read_signature(path).key)
+    return entry.revoked_since is None or round_number < entry.revoked_since
+
+
 def records(workspace: Workspace, round_number: int) -> list[Path]:
     """The signed records of a round, oldest edition first."""
     found = signed(workspace, round_number, "*.record.json")
     return sorted(found, key=lambda path: document.read(path, Record).edition)
 
 
-def new_manifest(federation: Federation, **fields: object) -> Manifest:
-    """A manifest of this federation; the fields that are not given are null, edition 1.
+def new_manifest(federation: Federation, round_number: int, **fields: object) -> Manifest:
+    """A manifest of a round; the fields that are not given are null, edition 1.
 
     Raises:
         MalformedError: The fields don't fit together: our own bug.
@@ -182,7 +129,8 @@ def new_manifest(federation: Federation, **fields: object) -> Manifest:
     content: dict[str, object] = {
         "purpose": federation.start.purpose,
         "federation": federation.digest,
-        "plan": federation.start.plan,
+        "plan": federation.in_force(round_number).version,
+        "round": round_number,
         "edition": 1,
         "roster_version": federation.roster.version,
         "parent": None,

@@ -129,11 +129,14 @@ def write_scan(
         ScanError: The path is not valid text.
     """
     with atomic.new_path(path, replace=replace) as temporary:
+        name = _as_text(temporary)
         try:
-            sitk.WriteImage(
-                to_image(array, geometry), _as_text(temporary), path.name.endswith(".gz")
-            )
-        except RuntimeError as error:
+            sitk.WriteImage(to_image(array, geometry), name, path.name.endswith(".gz"))
+            nifti.check(temporary)  # on a full disk SimpleITK leaves half a file and says nothing
+        except (RuntimeError, ScanError) as error:
             raise ResourceError(
-                "The scan can't be written", found=_last_line(error), where=path
+                "The scan can't be written",
+                found=error.message if isinstance(error, ScanError) else _last_line(error),
+                where=path,
+                hint="is the disk full? make room and run the command again",
             ) from error

@@ -92,4 +92,4 @@ def make(
     }
     if checked:
         return Start.model_validate(fields)
-    return Start.model_construct(format=0, kind="start", **fields)  # type: ignore[arg-type]
+    return Start.model_construct(format=1, kind="start", **fields)  # type: ignore[arg-type]

@@ -135,28 +135,38 @@ def claimed_table(header: bytes, where: Path) -> TensorTable:
 
 
 def check(path: Path, table: TensorTable) -> Manifest:
-    """Check a file's header, size and values against the plan's tensor table.
+    """As `check_stream`, of a file."""
+    with path.open("rb") as stream:
+        return check_stream(stream, path.stat().st_size, table, path)
+
+
+def check_stream(stream: BinaryIO, n_bytes: int, table: TensorTable, where: Path) -> Manifest:
+    """Check header, size and values of a weight file against the plan's tensor table.
+
+    Args:
+        stream: The file, from its first byte.
+        n_bytes: Its size.
+        table: Names and shapes that must be there.
+        where: Its name for messages.
 
     Raises:
         MalformedError: Not our format, or not its one spelling.
         TensorsError: A tensor is missing, extra, of another shape or dtype, or not finite.
     """
-    with path.open("rb") as stream:
-        header = read_raw_header(stream, path)
-        manifest = parse_manifest(header, path)
-        if header != header_bytes(manifest, table):
-            raise _header_error(header, table, path)
-        expected_bytes = len(header) + 4 * n_parameters(table)
-        found_bytes = path.stat().st_size
-        if found_bytes != expected_bytes:
-            raise MalformedError(
-                "The weight file is cut off or has bytes left over",
-                expected=f"{expected_bytes} B",
-                found=f"{found_bytes} B",
-                where=path,
-                hint="copy it again from the sender",
-            )
-        _check_finite(stream, table, path)
+    header = read_raw_header(stream, where)
+    manifest = parse_manifest(header, where)
+    if header != header_bytes(manifest, table):
+        raise _header_error(header, table, where)
+    expected_bytes = len(header) + 4 * n_parameters(table)
+    if n_bytes != expected_bytes:
+        raise MalformedError(
+            "The weight file is cut off or has bytes left over",
+            expected=f"{expected_bytes} B",
+            found=f"{n_bytes} B",
+            where=where,
+            hint="copy it again from the sender",
+        )
+    _check_finite(stream, table, where)
     return manifest
 
 

@@ -20,10 +20,12 @@ from brainfed.formats import atomic, document, federation, rounds, signature, we
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
 from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
-from brainfed.formats.record import Input, InputStatus, Record
+from brainfed.formats.record import Input, InputStatus, Reason, Record
+from brainfed.formats.roster import Role
 from brainfed.formats.weights import WeightsFile
-from brainfed.formats.workspace import Role, Workspace
-from brainfed.steps import exchange
+from brainfed.formats.workspace import Workspace
+from brainfed.plan import Plan
+from brainfed.steps import exchange, rosters
 
 BLOCK_VALUES = 2**18
 """Values that are averaged at a time; memory is this, not the number of sites or parameters."""
@@ -73,16 +75,18 @@ def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> 
     """
     place.require(Role.COORDINATOR)
     known = federation.load(place)
+    key = rosters.coordinator_key(place)  # first: nobody averages for an hour to be refused here
     parent = rounds.newest_global(place, known)
     number = parent.manifest.round + 1
-    updates = _updates(place, known, parent, number)
-    shares = [int(getattr(u.manifest, f"n_{known.plan.aggregation.weights}")) for u in updates]
+    updates, revoked = _updates(place, known, parent, number)
+    plan = known.plan_of(number)
+    shares = [int(getattr(u.manifest, f"n_{plan.aggregation.weights}")) for u in updates]
     total = check_weights(shares)
 
     manifest = rounds.new_manifest(
         known,
+        number,
         kind=Kind.GLOBAL,
-        round=number,
         sender=place.name,
         parent=parent.digest,
         versions={"brainfed": version("brainfed"), "numpy": np.__version__},
@@ -94,11 +98,12 @@ def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> 
         path, manifest, known, parent, updates=updates, shares=shares, progress=progress
     )
     digest = signature.digest_of(path).hex()
-    inputs = _inputs(known, updates, shares)
-    record = _record(manifest, known, parent, inputs=inputs, digest=digest, today=today)
-    document.write_signed(record_path, record, place.private_key())
+    inputs = _inputs(known, updates, shares, revoked)
+    record = _record(manifest, plan, parent, inputs=inputs, digest=digest, today=today)
+    record_digest = document.write_signed(record_path, record, key)
     # With this signature the round is closed; whatever was killed before it is made again.
-    signature.sign_file(path, place.private_key())
+    signature.sign_file(path, key)
+    place.note(Event.MADE, what="record", round=number, digest=record_digest)
     place.note(Event.MADE, what="global weights", round=number, digest=digest)
     exchange.fill_outbox(place)
     by_site = {
@@ -110,10 +115,18 @@ def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> 
 
 def _updates(
     place: Workspace, known: Federation, parent: WeightsFile, number: int
-) -> list[WeightsFile]:
-    """The updates of the open round, checked once more, in name order of the sites."""
-    paths = rounds.update_paths(place, number)
-    quorum = known.plan.participation.quorum_sites
+) -> tuple[list[WeightsFile], list[Input]]:
+    """The updates of the open round, checked once more, in name order of the sites.
+
+    Beside them, what the record says of updates whose key was revoked after they had come.
+    """
+    paths, revoked = [], []
+    for path in rounds.update_paths(place, number):
+        if rounds.counts(path, known, number):
+            paths.append(path)
+        else:
+            revoked.append(_left_out(path))
+    quorum = known.plan_of(number).participation.quorum_sites
     if len(paths) < quorum:
         closed = f"round {number - 1} is closed; " if number > 1 else ""
         raise QuorumError(
@@ -134,7 +147,17 @@ def _updates(
                 found=str(update.manifest.parent)[:16],
                 where=update.path,
             )
-    return updates
+    return updates, revoked
+
+
+def _left_out(path: Path) -> Input:
+    return Input(
+        sender=weights.read_manifest(path).sender,
+        digest=signature.digest_of(path).hex(),
+        weight=0,
+        status=InputStatus.EXCLUDED,
+        reason=Reason.REVOKED,
+    )
 
 
 def _clear_unfinished(path: Path, record_path: Path) -> None:
@@ -189,7 +212,10 @@ def _read(stream: BinaryIO, count: int) -> npt.NDArray[np.float32]:
 
 
 def _inputs(
-    known: Federation, updates: Sequence[WeightsFile], shares: Sequence[int]
+    known: Federation,
+    updates: Sequence[WeightsFile],
+    shares: Sequence[int],
+    revoked: Sequence[Input],
 ) -> tuple[Input, ...]:
     included = {
         update.manifest.sender: Input(
@@ -207,13 +233,13 @@ def _inputs(
         )
         for site in known.roster.sites
     }
-    everyone = absent | included
+    everyone = absent | {entry.sender: entry for entry in revoked} | included
     return tuple(everyone[name] for name in sorted(everyone))
 
 
 def _record(
     manifest: Manifest,
-    known: Federation,
+    plan: Plan,
     parent: WeightsFile,
     *,
     inputs: tuple[Input, ...],
@@ -230,8 +256,8 @@ def _record(
         supersedes=None,
         sender=manifest.sender,
         roster_version=manifest.roster_version,
-        rule=known.plan.aggregation.rule,
-        weights_by=known.plan.aggregation.weights,
+        rule=plan.aggregation.rule,
+        weights_by=plan.aggregation.weights,
         parent=parent.digest,
         inputs=inputs,
         next_site=None,
@@ -261,7 +287,7 @@ def _part(
 
 def reported_dice(manifest: Manifest, of: ScoredWeights, known: Federation) -> float | None:
     """A site's own mean validation Dice of the plan's first region, 0 to 1; None if not said."""
-    region = known.plan.scans.regions[0]
+    region = known.first_plan.scans.regions[0]
     for score in manifest.scores:
         if (score.weights, score.measure, score.region) == (of, Measure.DICE, region):
             return None if score.mean is None else score.mean / 1_000_000

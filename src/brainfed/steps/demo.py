@@ -22,21 +22,25 @@ from brainfed.core.labels import LabelProtocol
 from brainfed.core.metrics import Measure
 from brainfed.core.progress import Progress, silent
 from brainfed.core.scoring import CaseScore, patient_scores
-from brainfed.core.sshsig import NAMESPACE, public_key
+from brainfed.core.sshsig import NAMESPACE
 from brainfed.core.unet import initial_weights
 from brainfed.errors import PlanError, UsageError
 from brainfed.formats import atomic, dataset, federation, rounds, workspace
 from brainfed.formats.dataset import Case
-from brainfed.formats.workspace import Role, Workspace
+from brainfed.formats.roster import Role
+from brainfed.formats.workspace import Workspace
 from brainfed.steps.accept import JoinRequest
+from brainfed.steps.admit import Candidate, admit
 from brainfed.steps.aggregate import aggregate
+from brainfed.steps.audit import audit
 from brainfed.steps.evaluate import entries_of, evaluate, read_cases, scores_of
 from brainfed.steps.exchange import export
-from brainfed.steps.initialise import Candidate, admit, initialise, start_federation
+from brainfed.steps.initialise import initialise
 from brainfed.steps.phantoms import CONSORTIUM, PhantomSite, write_consortium
 from brainfed.steps.preprocess import preprocess
 from brainfed.steps.receive import receive
 from brainfed.steps.split import split
+from brainfed.steps.start import start_federation
 from brainfed.steps.train import train_from, train_round
 
 COORDINATOR = "uni-lead"
@@ -69,6 +73,8 @@ class DemoResult:
     """Mean Dice of training on all scans in one place, on all sites' validation patients."""
     alone: dict[str, float]
     """Mean Dice of each site's own training, on all sites' validation patients."""
+    audit: str
+    """The verdict of an audit of the coordinator's folder."""
     check: str
     """A line that checks the last global weights' signature with ssh-keygen."""
 
@@ -131,15 +137,16 @@ def demo(
     scans = write_scans(out, sites, progress=progress)
     parties = _set_up(out, scans, plan_path or shipped_plan(PLAN), progress)
     coordinator, places = parties[COORDINATOR], [parties[name] for name in scans]
-    plan = federation.load(coordinator).plan
+    plan = federation.load(coordinator).first_plan
     context = multiprocessing.get_context("spawn")
     n_jobs = jobs or os.cpu_count() or 1
     with ProcessPoolExecutor(max_workers=n_jobs, mp_context=context) as pool:
         history = _federate(out, coordinator, places, plan, pool, progress)
-        groups = [tuple(places), *((site,) for site in places)]
+        roots = tuple(site.root for site in places)
+        groups = [roots, *((root,) for root in roots)]
         names = [POOLED, *(site.name for site in places)]
         beside = {}
-        compared = pool.map(_train_in_one_place, names, groups, repeat(tuple(places)))
+        compared = pool.map(_train_in_one_place, names, groups, repeat(roots))
         for number, (name, dice) in enumerate(zip(names, compared, strict=True), start=1):
             beside[name] = dice
             progress(COMPARE, number, len(names), f"{name}: Dice {dice:.3f}")
@@ -153,6 +160,7 @@ def demo(
         rounds=history,
         pooled=beside.pop(POOLED),
         alone=beside,
+        audit=audit([coordinator.root]).sentence,
         check=_check_line(coordinator),
     )
 
@@ -165,9 +173,7 @@ def _set_up(
         if not (out / name / workspace.MARKER).exists():
             initialise(out / name, Role.COORDINATOR if name == COORDINATOR else Role.SITE, name)
     parties = {name: workspace.find(out / name) for name in (COORDINATOR, *scans)}
-    fingerprints = {
-        name: public_key(place.private_key()).fingerprint for name, place in parties.items()
-    }
+    fingerprints = {name: place.public_key().fingerprint for name, place in parties.items()}
 
     def is_known(candidate: Candidate) -> bool:
         return candidate.fingerprint == fingerprints[candidate.name]
@@ -209,14 +215,14 @@ def _federate(
     history = []
     for number in range(1, plan.rounds + 1):
         if rounds.newest_round(coordinator) == number - 1:
-            list(pool.map(_train_site, sites))
+            list(pool.map(_train_site, [site.root for site in sites]))
             for site in sites:
                 receive(coordinator, [_carry(out, site)], confirm=_nobody)
             aggregate(coordinator, today=datetime.now(UTC).date())
             stick = _carry(out, coordinator)
             for site in sites:
                 receive(site, [stick], confirm=_nobody)
-        scores = list(pool.map(_score, sites, repeat(number)))
+        scores = list(pool.map(_score, [site.root for site in sites], repeat(number)))
         by_site = {
             site.name: statistics.fmean(own) for site, own in zip(sites, scores, strict=True)
         }
@@ -241,22 +247,21 @@ def _nobody(request: JoinRequest) -> bool:
     raise AssertionError(request)
 
 
-def _train_site(site: Workspace) -> None:
-    train_round(site, device="cpu", threads=1)
+def _train_site(root: Path) -> None:
+    train_round(workspace.find(root), device="cpu", threads=1)
 
 
-def _score(site: Workspace, number: int) -> list[float]:
+def _score(root: Path, number: int) -> list[float]:
     """Dice of each validation patient of a site under the global weights of a round."""
+    site = workspace.find(root)
     path = rounds.global_path(site, number)
     scored = evaluate(site, weights=path, device="cpu", threads=1)
-    return _dice(scored.rows, federation.load(site).plan)
+    return _dice(scored.rows, federation.load(site).first_plan)
 
 
-def _train_in_one_place(
-    name: str, sources: Sequence[Workspace], everyone: Sequence[Workspace]
-) -> float:
+def _train_in_one_place(name: str, sources: Sequence[Path], everyone: Sequence[Path]) -> float:
     """Train on the scans of these sites by the same plan; mean Dice on everyone's validation."""
-    plan = federation.load(everyone[0]).plan
+    plan = federation.load(workspace.find(everyone[0])).first_plan
     weights = initial_weights(plan)
     training = _cases(sources, plan, dataset.Subset.TRAIN)
     for number in range(1, plan.rounds + 1):
@@ -281,11 +286,11 @@ def _dice(rows: Iterable[CaseScore], plan: plans.Plan) -> list[float]:
     return list(patient_scores(rows, plan.scans.regions[0], Measure.DICE).values())
 
 
-def _cases(sites: Iterable[Workspace], plan: plans.Plan, subset: dataset.Subset) -> list[Case]:
+def _cases(roots: Iterable[Path], plan: plans.Plan, subset: dataset.Subset) -> list[Case]:
     return [
         case
-        for site in sites
-        for case in read_cases(site.data, entries_of(site.data, plan, subset), plan)
+        for data in (workspace.find(root).data for root in roots)
+        for case in read_cases(data, entries_of(data, plan, subset), plan)
     ]
 
 

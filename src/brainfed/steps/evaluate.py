@@ -23,12 +23,13 @@ from brainfed.core.scoring import CaseScore, Summary, summarise
 from brainfed.core.slices import Volume
 from brainfed.core.training import Weights
 from brainfed.errors import ScanError, UnsignedError, UsageError
-from brainfed.formats import atomic, dataset, federation, rounds, signature, weights
+from brainfed.formats import atomic, dataset, federation, rounds, signature, verify, weights
 from brainfed.formats.dataset import Case, CaseEntry, Subset
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
+from brainfed.formats.roster import Role
 from brainfed.formats.weights import WeightsFile
-from brainfed.formats.workspace import Role, Workspace
+from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
 
 COLUMNS = (
@@ -87,13 +88,14 @@ def evaluate(
         FileRefusedError: The weights are damaged, of a stranger, or of another federation.
         ResourceError: The device or its memory.
     """
-    place.require(Role.SITE)
+    place.require(Role.SITE, Role.EVALUATOR)
     known = federation.load(place)
     chosen = choose_device(device)
     if subset is Subset.TEST and not confirmed:
         raise _unconfirmed()
     scored = _weights_file(place, known, weights)
-    entries = _entries_to_score(place, known.plan, subset)
+    plan = known.plan_of(scored.manifest.round)
+    entries = _entries_to_score(place, plan, subset)
     if subset is Subset.TEST:
         place.note(
             Event.OPENED_TEST,
@@ -104,8 +106,8 @@ def evaluate(
     with cpu_threads(threads):
         rows = scores_of(
             _tensors_of(scored, known),
-            known.plan,
-            read_cases(place.data, entries, known.plan),
+            plan,
+            read_cases(place.data, entries, plan),
             device=chosen,
             progress=progress,
             n_cases=len(entries),
@@ -116,7 +118,7 @@ def evaluate(
         n_patients=len({entry.patient for entry in entries}),
         n_cases=len(entries),
         rows=tuple(rows),
-        summaries=summarise(rows, known.plan),
+        summaries=summarise(rows, plan),
         report_path=_write_table(place, f"evaluate.{scored.digest[:8]}.{subset}.csv", rows),
     )
 
@@ -248,7 +250,7 @@ def _weights_file(place: Workspace, known: Federation, path: Path | None) -> Wei
             where=path,
             hint="ask its sender for the .sig file too",
         )
-    rounds.check_belongs(manifest, known, path)
+    verify.check_belongs(manifest, known, path)
     return WeightsFile(path, signature.digest_of(path).hex(), manifest)
 
 

@@ -4,22 +4,23 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainfed.core import sshsig
 from brainfed.core.progress import Progress, silent
-from brainfed.errors import NotReadyError, ResourceError
-from brainfed.formats import atomic, federation, rounds, signature
+from brainfed.errors import (
+    NotReadyError,
+    ResourceError,
+    SignatureError,
+    UsageError,
+    WrongRoleError,
+)
+from brainfed.formats import atomic, courier, federation, packing_list, signature
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
-from brainfed.formats.workspace import Role, Workspace
-
-
-@dataclass(frozen=True)
-class Copied:
-    """One file on the medium."""
-
-    name: str
-    n_bytes: int
-    digest: str
-    """SHA-256, hexadecimal, of what was read back from the medium."""
+from brainfed.formats.packing_list import Packed, PackingList
+from brainfed.formats.roster import Role
+from brainfed.formats.workspace import Workspace
+from brainfed.steps import outgoing
+from brainfed.steps.outgoing import Outgoing
 
 
 @dataclass(frozen=True)
@@ -28,94 +29,204 @@ class Exported:
 
     outbox: tuple[str, ...]
     to: Path | None
-    copied: tuple[Copied, ...]
+    copied: tuple[Packed, ...]
+    """Each with the digest of what was read back from the medium."""
+    packing_list: Path | None
+    unsigned: tuple[Path, ...]
+    """Files that are to be signed by hand before they are carried."""
+    public_key: Path
+    """The key with which they are to be signed."""
 
 
-def export(place: Workspace, to: Path | None, *, progress: Progress = silent) -> Exported:
+def export(
+    place: Workspace, to: Path | None, *, unsigned: bool = False, progress: Progress = silent
+) -> Exported:
     """Sign what is to leave, put it into the outbox, and copy the outbox to a medium.
 
-    Every copy is flushed and read back. Files of ours that are there already are replaced.
+    Every copy is flushed and read back. Files of ours that are there already are replaced. A
+    signature by this party's own key that lies in the outbox is taken for what it is, so the
+    private key may be in an agent or a token.
 
     Args:
         place: The workspace.
         to: Folder on the medium; only the outbox is filled where None.
+        unsigned: Sign nothing; what has no signature yet is left to `ssh-keygen -Y sign`.
         progress: Told of each file.
 
     Raises:
-        NotReadyError: There is nothing to send.
+        NotReadyError: There is nothing to send, or a reader of what must be encrypted has no
+            recipient.
+        WrongRoleError: The coordinator signs what it makes at once.
+        UsageError: Unsigned weights would leave in the clear that are to be encrypted.
+        WorkspaceError: The private key can't be used here.
         ResourceError: The medium is missing, full, or gives back other bytes.
     """
-    names = fill_outbox(place)
-    if not names:
+    if unsigned and place.role is Role.COORDINATOR:
+        raise WrongRoleError(
+            "The coordinator's files are signed when they are made",
+            hint="`brainfed export` without --unsigned",
+        )
+    known = federation.load(place) if federation.has_started(place) else None
+    files = outgoing.due(place, known)
+    if not files:
         raise NotReadyError(
             "There is nothing to send now", where=place.outbox, hint="`brainfed status`"
         )
-    copied = []
+    recipients = {file.name: outgoing.recipients_of(file, place, known) for file in files}
+    left = [file for file in files if not _is_signed(place, file, by_hand=unsigned)]
     if to is not None:
-        if not to.is_dir():
-            raise ResourceError(
-                "The folder to copy to isn't there",
-                found=to,
-                hint="is the medium mounted? make the folder, or give another one",
-            )
-        for number, name in enumerate(names, start=1):
-            copied.append(_copy_and_read_back(place.outbox / name, to / name))
-            progress("copy", number, len(names), name)
-    return Exported(names, to, tuple(copied))
+        _check_folder(to)
+        _check_stays(place, [file for file in left if recipients[file.name]])
+    names = _fill(place, files, recipients, left, keep_others=known is None)
+    copied = []
+    for number, name in enumerate(names if to is not None else (), start=1):
+        assert to is not None
+        copied.append(_copy_and_read_back(place.outbox / name, to / name))
+        progress("copy", number, len(names), name)
+    beside = None if to is None else _write_packing_list(place, known, files, to, tuple(copied))
+    public = place.key_path if not place.has_private_key else signature.public_path(place.key_path)
+    by_hand = tuple((to or place.outbox) / file.name for file in left)
+    return Exported(names, to, tuple(copied), beside, by_hand, public)
 
 
 def fill_outbox(place: Workspace) -> tuple[str, ...]:
     """Make the outbox hold exactly what is to be carried now; gives the names, sorted.
 
-    At the coordinator: the start, the newest roster, the newest global weights and their record.
-    At a site: its enrolment until it has joined, then its update of the open round, signed here.
+    What can't be signed or encrypted yet is left out; `export` says why.
     """
-    if not federation.has_started(place):
-        # Nothing but the enrolment: whatever else somebody put here stays here.
-        return tuple(sorted(path.name for path in place.outbox.glob("*.enrolment.json*")))
-    known = federation.load(place)
-    files = (
-        _coordinator_files(place, known)
-        if place.role is Role.COORDINATOR
-        else _site_files(place, known)
-    )
-    wanted = dict(files)
-    for name, path in files.items():
-        wanted[f"{name}.sig"] = signature.signature_path(path)
-    for old in place.outbox.iterdir():
-        if old.name not in wanted or not old.samefile(wanted[old.name]):
+    known = federation.load(place) if federation.has_started(place) else None
+    files, recipients = [], {}
+    for file in outgoing.due(place, known):
+        try:
+            recipients[file.name] = outgoing.recipients_of(file, place, known)
+        except NotReadyError:
+            continue
+        if not recipients[file.name] or courier.is_available():
+            files.append(file)
+    signed = [file for file in files if _is_signed(place, file, by_hand=True)]
+    return _fill(place, signed, recipients, (), keep_others=known is None)
+
+
+def _fill(
+    place: Workspace,
+    files: list[Outgoing],
+    recipients: dict[str, tuple[str, ...]],
+    unsigned: list[Outgoing] | tuple[()],
+    *,
+    keep_others: bool,
+) -> tuple[str, ...]:
+    """Link, copy or encrypt files into the outbox, and take away what is not among them."""
+    links: dict[str, Path] = {}
+    encrypted: dict[str, Outgoing] = {}
+    for file in files:
+        if file in unsigned:
+            links[file.name] = file.path
+            continue
+        links[f"{file.name}.sig"] = signature.signature_path(file.path)
+        if recipients[file.name]:
+            encrypted[file.name + courier.SUFFIX] = file
+        else:
+            links[file.name] = file.path
+    for old in place.outbox.iterdir() if not keep_others else ():
+        if old.name not in encrypted and not (old.name in links and old.samefile(links[old.name])):
             atomic.remove(old)
-    for name, path in wanted.items():
+    for name, path in links.items():
         if not (place.outbox / name).exists():
             atomic.link_or_copy(path, place.outbox / name)
-    return tuple(sorted(wanted))
+    for name, file in encrypted.items():
+        # Anew each time: nobody can tell from an encrypted file whom it was made for.
+        courier.encrypt(file.path, place.outbox / name, recipients[file.name])
+    return tuple(sorted([*links, *encrypted]))
 
 
-def _coordinator_files(place: Workspace, known: Federation) -> dict[str, Path]:
-    files = {f"{known.prefix}.start.json": place.federation_folder / federation.START}
-    roster = federation.roster_path(place, known.roster.version)
-    files[f"{known.prefix}.{roster.name}"] = roster
-    newest = rounds.newest_round(place)
-    if newest is not None:
-        path = rounds.global_path(place, newest)
-        assert path is not None
-        files[path.name] = path
-        files |= {record.name: record for record in rounds.records(place, newest)}
-    return files
+def _is_signed(place: Workspace, file: Outgoing, *, by_hand: bool) -> bool:
+    """Whether a file has its signature; taken over from the outbox, or made, if need be.
+
+    Args:
+        place: The workspace.
+        file: What is to be signed.
+        by_hand: Whether the private key is left alone.
+    """
+    beside = signature.signature_path(file.path)
+    if beside.exists() and file.path.parent != place.outbox and not _is_outdated(place, file):
+        return True
+    digest = _adopt(place, file)
+    if digest is None and not by_hand:
+        digest = signature.sign_file(file.path, place.private_key()).hex()
+    elif digest is None:
+        return False
+    elif beside.parent == place.outbox:
+        return True
+    place.note(Event.MADE, what=f"signed {file.what}", file=file.path.name, digest=digest)
+    return True
 
 
-def _site_files(place: Workspace, known: Federation) -> dict[str, Path]:
-    newest = rounds.newest_round(place)
-    path = None if newest is None else rounds.update_path(place, known, newest + 1, place.name)
-    if path is None:
-        return {}
-    if not signature.signature_path(path).exists():
-        digest = signature.sign_file(path, place.private_key())
-        place.note(Event.MADE, what="signed update", file=path.name, digest=digest.hex())
-    return {path.name: path}
+def _is_outdated(place: Workspace, file: Outgoing) -> bool:
+    """Whether a consent was signed by a key that was replaced since, and may not have come."""
+    if file.what != "acceptance":
+        return False
+    return signature.read_signature(file.path).key != place.public_key()
 
 
-def _copy_and_read_back(source: Path, target: Path) -> Copied:
+def _adopt(place: Workspace, file: Outgoing) -> str | None:
+    """Take over a signature in the outbox that is by our own key; gives the file's digest."""
+    where = place.outbox / f"{file.name}.sig"
+    if not where.exists():
+        return None
+    try:
+        found = signature.parse_file(where)
+        sshsig.verify(found, signature.digest_of(file.path, found.hash_algorithm))
+    except SignatureError:
+        return None
+    if found.key != place.public_key():
+        return None
+    beside = signature.signature_path(file.path)
+    if where != beside:
+        atomic.write_bytes(beside, found.armored, replace=True)
+    return signature.digest_of(file.path).hex()
+
+
+def _check_folder(to: Path) -> None:
+    if not to.is_dir():
+        raise ResourceError(
+            "The folder to copy to isn't there",
+            found=to,
+            hint="is the medium mounted? make the folder, or give another one",
+        )
+
+
+def _check_stays(place: Workspace, files: list[Outgoing]) -> None:
+    if files:
+        raise UsageError(
+            "These weights are to be encrypted, and only signed ones are",
+            found=", ".join(file.name for file in files),
+            where="--unsigned --to",
+            hint=f"`brainfed export --unsigned` without --to, sign in {place.outbox}, then "
+            "`brainfed export --to FOLDER`",
+        )
+
+
+def _write_packing_list(
+    place: Workspace,
+    known: Federation | None,
+    files: list[Outgoing],
+    to: Path,
+    copied: tuple[Packed, ...],
+) -> Path:
+    stem = "" if known is None else known.prefix
+    content = PackingList(
+        federation="none yet" if known is None else f"{known.name}, {known.digest[:8]}",
+        round=max((file.round for file in files if file.round is not None), default=None),
+        sender=f"{place.name} ({place.role})",
+        readers=outgoing.addressees(place, known),
+        files=copied,
+    )
+    path = to / packing_list.file_name(stem, place.name)
+    atomic.write_bytes(path, content.text().encode(), replace=True)
+    return path
+
+
+def _copy_and_read_back(source: Path, target: Path) -> Packed:
     for leftover in target.parent.glob(f"{atomic.TEMPORARY_PREFIX}*-{target.name}"):
         atomic.remove(leftover)  # of a killed export
     n_bytes = source.stat().st_size
@@ -127,7 +238,7 @@ def _copy_and_read_back(source: Path, target: Path) -> Copied:
             where=target,
             hint="use another medium; this one is not to be trusted",
         )
-    return Copied(target.name, n_bytes, digest.hex())
+    return Packed(target.name, n_bytes, digest.hex())
 
 
 def _forget_cached(path: Path) -> None:

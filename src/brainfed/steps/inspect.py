@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainfed.core import canonical
+from brainfed.core import canonical, sshsig
 from brainfed.errors import BrainfedError, MalformedError, TensorsError, UsageError
 from brainfed.formats import document, federation, signature, weights
 from brainfed.formats.workspace import Workspace
@@ -91,13 +91,21 @@ def _weights(path: Path) -> tuple[dict[str, Any], tuple[Tensor, ...], bool]:
 
 def _signature(path: Path, place: Workspace | None) -> str:
     try:
-        key, _ = signature.verify_file(path)
+        found = signature.read_signature(path)
+        key = signature.verify_file(path, _namespace(found.namespace)).key
     except BrainfedError as error:
         return f"none that counts: {error.message}"
     if place is None or not federation.has_started(place):
         return f"fits the bytes; made by the key {key.fingerprint}, whose owner isn't known here"
     try:
-        holder = federation.load(place).roster.holder(key)
+        holder = federation.load(place).roster.entry(key)
     except BrainfedError as error:
         return f"fits the bytes, but {error.message[0].lower()}{error.message[1:]}"
-    return f"fits the bytes; made by {holder.name} ({holder.role}), key {key.fingerprint}"
+    since = f", revoked since round {holder.revoked_since}" if not holder.is_active else ""
+    return f"fits the bytes; made by {holder.name} ({holder.role}{since}), key {key.fingerprint}"
+
+
+def _namespace(claimed: str) -> str:
+    """That of approvals where the signature claims it, else that of everything else."""
+    is_release = claimed == sshsig.RELEASE_NAMESPACE
+    return sshsig.RELEASE_NAMESPACE if is_release else sshsig.NAMESPACE

@@ -112,7 +112,7 @@ def preprocess(
     result = preprocess_folder(
         workspace.data,
         scans,
-        federation.load(workspace).plan,
+        federation.load(workspace).first_plan,
         protocol=protocol,
         skip_incomplete=skip_incomplete,
         jobs=jobs,

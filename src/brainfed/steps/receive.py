@@ -1,49 +1,39 @@
-"""Import: take from a medium what concerns this workspace, after checking it (`docs/formats`).
+"""Import: take from a medium what concerns this workspace, after checking it.
 
-The order is always: cap on the size, copy, signature, content. Only the local copy is looked into,
-and a file is what its signed content says, whatever its name (portals rename). A file that is
+The order of checks and all limits stand in `docs/formats/media.md`; in short: look, sniff, cap, a
+signature that may fit, copy, signature, kind, whose key, accept. Only the local copy is looked
+into, and a file is what its signed content says, whatever its name (portals rename). A file that is
 refused changes nothing but one line in the ledger.
 """
 
-import contextlib
-import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from brainfed.core import sshsig
 from brainfed.core.progress import Progress, silent
+from brainfed.core.sshsig import PublicKey, Signature
 from brainfed.errors import (
     BrainfedError,
     FileRefusedError,
     NotReadyError,
-    ResourceError,
+    PlanError,
     SignatureError,
-    UnsignedError,
-    UsageError,
+    StrangerError,
     WrongRoleError,
 )
-from brainfed.formats import atomic, document, federation, signature, weights
+from brainfed.formats import atomic, federation, ledger, medium
 from brainfed.formats.ledger import Event
+from brainfed.formats.medium import Item, Sniffed
+from brainfed.formats.signature import Signed, signature_path
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import accept
 from brainfed.steps.accept import Confirm
-from brainfed.steps.accept_round import Outcome, Verdict
+from brainfed.steps.pairing import Signatures
+from brainfed.steps.stage import Incoming, Staged, name_the_original, staging
+from brainfed.steps.verdict import Verdict
 
-MAX_DEPTH = 3
-"""Folders below the given one that are looked into."""
-MAX_UNJOINED_BYTES = 2**32
-"""Cap for weights before the plan is known; afterwards the plan's own network is the cap."""
-
-
-class Sniffed(StrEnum):
-    """What the first bytes of a file look like."""
-
-    SIGNATURE = "signature"
-    JSON = "json"
-    WEIGHTS = "weights"
-    FOREIGN = "foreign"
+REFUSALS = (FileRefusedError, NotReadyError, WrongRoleError, PlanError)
+"""What is wrong with one file and doesn't stop the others."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,9 @@ class Received:
     """What became of one file."""
 
     path: Path
+    """The file on the medium, or the zip that holds it."""
+    name: str
+    """Its name for people; of a zip's member, with the zip's."""
     verdict: Verdict
     what: str
     error: BrainfedError | None = None
@@ -69,16 +62,6 @@ class Import:
         return tuple(f for f in self.files if f.verdict is Verdict.REFUSED)
 
 
-@dataclass
-class _Staged:
-    """A local copy with its signature beside it, checked against it."""
-
-    source: Path
-    local: Path
-    kind: str
-    order: tuple[int, int] = field(default=(9, 0))
-
-
 def receive(
     place: Workspace,
     sources: Sequence[Path],
@@ -91,180 +74,174 @@ def receive(
     Args:
         place: The workspace.
         sources: Files, or folders that are searched three levels deep.
-        confirm: Asked once, before a site joins a federation.
+        confirm: Asked before a site joins a federation, and before it goes on under a new plan.
         progress: Told of each file.
 
     Raises:
-        UsageError: A source isn't there.
+        UsageError: A source isn't there, or holds too many files.
+        PlanError: The readable copy of the plan in force was edited.
         ResourceError: The medium can't be read or the disk refuses.
     """
-    files, signatures, n_foreign = _look(sources)
-    results: list[Received] = []
-    with _staging(place) as folder_prefix:
-        staged = []
-        for number, (path, kind) in enumerate(files.items(), start=1):
-            local = place.inbox / f"{folder_prefix}{number:05d}"
-            try:
-                staged.append(_stage(place, path, kind, local, signatures))
-            except FileRefusedError as error:
-                results.append(_refused(place, path, local, error))
-                atomic.remove(local)  # at once: refused files must not fill the disk
-            progress("check", number, len(files), path.name)
-        for item in sorted(staged, key=lambda item: item.order):
-            try:
-                outcome = accept.accept(place, item.local, item.kind, confirm)
-            except (FileRefusedError, NotReadyError, WrongRoleError) as error:
-                results.append(_refused(place, item.source, item.local, error))
-            else:
-                results.append(Received(item.source, outcome.verdict, outcome.what))
-                _note(place, item.source, outcome)
-    return Import(tuple(results), n_foreign)
+    found = medium.look(sources)
+    with staging(place) as prefix:
+        run = _Run(place, found, confirm, progress, prefix)
+        return Import(tuple(run.all()), found.n_foreign)
 
 
-def _look(
-    sources: Sequence[Path],
-) -> tuple[dict[Path, Sniffed], dict[Path, sshsig.Signature | None], int]:
-    """Find signed files, and all signatures, by their first bytes; count the foreign ones."""
-    found: dict[Path, Sniffed] = {}
-    for source in sources:
-        if not source.exists():
-            raise UsageError(
-                "There is nothing under this path", where=source, hint="is the medium mounted?"
-            )
-        for path in _walk(source, MAX_DEPTH) if source.is_dir() else [source]:
-            found[path] = _sniff(path)
-        if not source.is_dir():
-            beside = signature.signature_path(source)
-            if beside.is_file():
-                found[beside] = _sniff(beside)
-    signatures: dict[Path, sshsig.Signature | None] = {}
-    for path, kind in found.items():
-        if kind is Sniffed.SIGNATURE:
-            with contextlib.suppress(SignatureError):
-                signatures[path] = signature.parse_file(path)
-            signatures.setdefault(path, None)
-    files = {
-        path: kind
-        for path, kind in found.items()
-        if path not in signatures
-        # A name with a signature beside it was meant for us, whatever its bytes have become.
-        and (kind is not Sniffed.FOREIGN or signature.signature_path(path) in found)
-    }
-    return files, signatures, len(found) - len(files) - len(signatures)
+class _Run:
+    """One import: what is known so far, and what became of the files."""
 
+    def __init__(
+        self,
+        place: Workspace,
+        found: medium.Medium,
+        confirm: Confirm,
+        progress: Progress,
+        prefix: Path,
+    ) -> None:
+        self._place, self._found = place, found
+        self._confirm, self._progress, self._prefix = confirm, progress, prefix
+        self._signatures = Signatures(found.items)
+        self._files = [i for i in found.items if not self._signatures.is_signature(i)]
+        self._known = federation.load(place) if federation.has_started(place) else None
+        self._results: list[Received] = []
+        self._notes: list[ledger.Entry] = []
+        self._seen: dict[tuple[str, PublicKey], str] = {}
+        self._n_begun = 0
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """Regular files below a folder, by name; links and special files are left alone."""
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink() or path.name.startswith("."):
-            continue
-        if path.is_dir() and depth > 0:
-            yield from _walk(path, depth - 1)
-        elif path.is_file():
-            yield path
+    def all(self) -> list[Received]:
+        """Signed JSON first: it says under which plan and by whose keys the rest is judged."""
+        for item, error in self._found.unreadable:
+            self._refuse(item, error)
+        documents = [item for item in self._files if item.sniffed is Sniffed.JSON]
+        others = [item for item in self._files if item.sniffed is not Sniffed.JSON]
+        for items in (documents, others):
+            for staged in sorted(self._check_in(items), key=lambda staged: staged.order):
+                self._accept(staged)
+        return self._results
 
+    def _check_in(self, items: Sequence[Item]) -> list[Staged]:
+        """Copy files and pair them with their signatures: their own ones first, then orphans."""
+        staged: list[Staged] = []
+        later: list[tuple[Item, BrainfedError | None]] = []
+        try:
+            for item in items:
+                self._n_begun += 1
+                self._progress("check", self._n_begun, len(self._files), item.name)
+                own = self._signatures.own(item)
+                error = None if own is None else self._try_own(item, own, staged)
+                if own is None or error is not None:
+                    later.append((item, error))
+            for item, error in later:
+                self._try_orphans(item, error, staged)
+        finally:
+            if self._notes:  # with one flush: nothing was put in place yet
+                ledger.append_all(self._place.ledger_path, self._notes)
+                self._notes.clear()
+        return staged
 
-def _sniff(path: Path) -> Sniffed:
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(40)
-    except OSError as error:
-        raise ResourceError("The medium can't be read", found=error.strerror, where=path) from None
-    if start.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        return Sniffed.SIGNATURE
-    if start.startswith(b'{"'):
-        return Sniffed.JSON
-    if start[8:10] == b'{"':
-        return Sniffed.WEIGHTS
-    return Sniffed.FOREIGN
+    def _try_own(self, item: Item, own: Item, staged: list[Staged]) -> BrainfedError | None:
+        """Stage a file with the signature of its name; gives the error where another may fit."""
+        try:
+            candidate = own.signature or medium.read_signature(own)
+            if item.sniffed is not Sniffed.JSON:
+                self._federation().roster.entry(candidate.key)
+            self._stage(item, [candidate], staged)
+        except (SignatureError, StrangerError) as error:
+            if own.signature is not None:
+                self._signatures.add_orphan(own.signature)
+            return error
+        except REFUSALS as error:
+            self._refuse(item, error)
+        return None
 
+    def _try_orphans(self, item: Item, error: BrainfedError | None, staged: list[Staged]) -> None:
+        try:
+            keys = None  # anybody may send an enrolment, and a start comes before the roster
+            if item.sniffed is not Sniffed.JSON:
+                keys = {principal.key for principal in self._federation().roster.principals}
+            candidates = self._signatures.orphans_for(keys)
+            if not candidates:
+                raise error or self._signatures.unsigned(item)
+            self._stage(item, candidates, staged)
+        except SignatureError:
+            self._refuse(item, error or self._signatures.unsigned(item))
+        except REFUSALS as refusal:
+            self._refuse(item, refusal)
 
-@contextlib.contextmanager
-def _staging(place: Workspace) -> Iterator[str]:
-    prefix = f"{atomic.TEMPORARY_PREFIX}{secrets.token_hex(4)}-"
-    try:
-        yield prefix
-    finally:
-        for path in place.inbox.glob(f"{prefix}*"):
-            atomic.remove(path)
+    def _stage(self, item: Item, candidates: Sequence[Signature], staged: list[Staged]) -> None:
+        """Cap, copy, signature, kind; a second copy of the same signed bytes is not kept."""
+        local = Path(f"{self._prefix}{self._n_begun:05d}-{len(staged):05d}")
+        table = None if item.sniffed is Sniffed.JSON else self._federation().table
+        copy = Incoming(item, local, table, self._place.identity_path)
+        one = copy.stage(candidates, self._signatures)
+        if self._is_repeated(item, one.signed):
+            atomic.remove(signature_path(local))
+            atomic.remove(local)
+        else:
+            staged.append(one)
 
-
-def _stage(
-    place: Workspace,
-    path: Path,
-    kind: Sniffed,
-    local: Path,
-    signatures: dict[Path, sshsig.Signature | None],
-) -> _Staged:
-    """Copy a file, find the signature that is over its bytes, and say what it claims to be."""
-    digest = atomic.copy(path, local, cap_bytes=_cap(place, kind))
-    found = _find_signature(path, local, digest, signatures)
-    atomic.write_bytes(signature.signature_path(local), found.armored)
-    item = _Staged(path, local, kind)
-    if kind is Sniffed.JSON:
-        item.kind = document.kind_of(document.read_capped(local))
-        order = {"start": 0, "roster": 1, "record": 2}.get(item.kind, 3)
-        item.order = (order, 0)
-    if federation.has_started(place) and item.kind != "enrolment":
-        # Whose signature it is comes before what the file says.
-        federation.load(place).roster.holder(found.key)
-    if kind is not Sniffed.JSON:
-        item.order = (4, weights.read_manifest(local).round)
-        item.kind = "weights"
-    return item
-
-
-def _cap(place: Workspace, kind: Sniffed) -> int:
-    if kind is Sniffed.JSON:
-        return document.MAX_JSON_BYTES
-    if federation.has_started(place):
-        return weights.largest_file(federation.load(place).table)
-    return MAX_UNJOINED_BYTES
-
-
-def _find_signature(
-    path: Path, local: Path, digest: bytes, signatures: dict[Path, sshsig.Signature | None]
-) -> sshsig.Signature:
-    """The signature over a file: that of its name if it fits, else any on the medium that does."""
-    own = signature.signature_path(path)
-    digests = {"sha256": digest}
-    for where in sorted(signatures, key=lambda where: where != own):
-        candidate = signatures[where]
-        if candidate is None:
-            continue
-        algorithm = candidate.hash_algorithm
-        if algorithm not in digests:
-            digests[algorithm] = signature.digest_of(local, algorithm)
-        with contextlib.suppress(SignatureError):
-            sshsig.verify(candidate, digests[algorithm])
-            return candidate
-    if own not in signatures and not own.exists():
-        raise UnsignedError(
-            "No signature on the medium belongs to the file",
-            expected=own.name,
-            where=path,
-            hint="ask the sender for the .sig file that belongs to it",
+    def _is_repeated(self, item: Item, signed: Signed) -> bool:
+        first = self._seen.get((signed.digest, signed.key))
+        if first is None:
+            self._seen[signed.digest, signed.key] = item.name
+            return False
+        self._results.append(
+            Received(item.path, item.name, Verdict.ALREADY, f"the same file as {first}")
         )
-    # Read once more for the reason: damaged, another namespace, or over other bytes.
-    found = signatures.get(own) or signature.read_signature(path)
-    sshsig.verify(found, digests.get(found.hash_algorithm, b""))
-    raise SignatureError("The signature changed while it was read", where=own)
+        return True
 
+    def _accept(self, staged: Staged) -> None:
+        """Whose key; then the file is held against the state of the workspace."""
+        item, signed = staged.item, staged.signed
+        try:
+            self._check_key(staged)
+            outcome = accept.accept(
+                self._place, signed, staged.kind, self._confirm, known=self._known
+            )
+        except REFUSALS as error:
+            name_the_original(error, signed.path, item)
+            self._refuse(item, error, at_once=True)
+            # What a person declined after it was found good lies in its place all the same.
+            is_in_place, what = not signed.path.exists(), f"{staged.kind}, not yet agreed to"
+        else:
+            self._results.append(Received(item.path, item.name, outcome.verdict, outcome.what))
+            is_in_place, what = outcome.verdict is Verdict.ACCEPTED, outcome.what
+        if is_in_place:
+            self._place.note(Event.ACCEPTED, file=item.name, what=what, digest=signed.digest)
+            if staged.kind in {"start", "roster", "amendment"}:
+                self._known = federation.load(self._place)
 
-def _refused(place: Workspace, path: Path, local: Path, error: BrainfedError) -> Received:
-    # The local copy is gone; the person knows the original.
-    error.where = str(path) if error.where is None else error.where.replace(str(local), str(path))
-    place.note(
-        Event.REFUSED, file=_readable(path), reason=type(error).__name__, message=error.message
-    )
-    return Received(path, Verdict.REFUSED, error.message, error)
+    def _check_key(self, staged: Staged) -> None:
+        """The key must be in the roster, whatever its status: the round says if it counts.
 
+        An enrolment comes from outside it, and a start before it; the recovery key signs rosters.
+        """
+        if staged.kind == "enrolment" or self._known is None:
+            return
+        roster, key = self._known.roster, staged.signed.key
+        if staged.kind == "roster" and key.line == roster.recovery:
+            return
+        if staged.namespace != roster.entry(key).namespace:
+            raise SignatureError(
+                "The signature is for another purpose",
+                expected=f"namespace {roster.entry(key).namespace}",
+                found=f"namespace {staged.namespace}",
+            )
 
-def _note(place: Workspace, source: Path, outcome: Outcome) -> None:
-    if outcome.verdict is Verdict.ACCEPTED:
-        place.note(Event.ACCEPTED, file=_readable(source), what=outcome.what, digest=outcome.digest)
+    def _federation(self) -> federation.Federation:
+        return self._known or federation.load(self._place)  # which says what is to be done first
 
-
-def _readable(path: Path) -> str:
-    """The file's name; bytes that are not UTF-8, which a stick may carry, as question marks."""
-    return path.name.encode("utf-8", "replace").decode()
+    def _refuse(self, item: Item, error: BrainfedError, *, at_once: bool = False) -> None:
+        if error.where is None:
+            error.where = item.label
+        self._results.append(Received(item.path, item.name, Verdict.REFUSED, error.message, error))
+        fields: dict[str, str | int | None] = {
+            "file": item.name,
+            "reason": type(error).__name__,
+            "message": error.message,
+        }
+        if at_once:
+            ledger.append(self._place.ledger_path, Event.REFUSED, **fields)
+        else:
+            self._notes.append((Event.REFUSED, fields))

@@ -51,7 +51,7 @@ def split(workspace: Workspace) -> SplitResult:
         ScanError: Cases or an older split are damaged or of another plan.
         ResourceError: The disk refuses.
     """
-    result = split_cases(workspace.data, federation.load(workspace).plan)
+    result = split_cases(workspace.data, federation.load(workspace).first_plan)
     if result.n_joined:
         workspace.note(Event.MADE, what="split", digest=result.split_digest)
     return result

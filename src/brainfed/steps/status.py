@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from brainfed.errors import NotReadyError
 from brainfed.formats import federation, rounds, signature, weights
-from brainfed.formats.workspace import Role, Workspace
+from brainfed.formats.roster import Role
+from brainfed.formats.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,17 @@ def status(place: Workspace) -> Status:
     elif place.role is Role.COORDINATOR:
         sent = {weights.read_manifest(p).sender for p in rounds.update_paths(place, newest + 1)}
         seats = tuple(Seat(site.name, site.name in sent) for site in known.roster.sites)
-        todo = _coordinator(newest, seats, known)
+        todo = _coordinator(newest, seats, known) + _recovery(place)
     else:
-        todo = _site(place, newest, known)
+        todo = _consent(place, newest, known) or _site(place, newest, known)
+        todo = _key(place, known) + todo
     return Status(
         place.role,
         place.name,
         known.digest,
-        known.plan.name,
+        known.name,
         newest,
-        known.plan.rounds,
+        known.plans[-1].plan.rounds,
         seats,
         outbox,
         todo,
@@ -68,7 +71,7 @@ def status(place: Workspace) -> Status:
 
 
 def _before_start(place: Workspace) -> tuple[str, ...]:
-    if place.role is Role.SITE:
+    if place.role is not Role.COORDINATOR:
         return (
             f"Send outbox/{place.name}.enrolment.json and its .sig to the coordinator.",
             "Read your fingerprint to the coordinator by telephone or in person "
@@ -91,10 +94,10 @@ def _before_first_weights(place: Workspace, known: federation.Federation) -> tup
 def _coordinator(
     newest: int, seats: tuple[Seat, ...], known: federation.Federation
 ) -> tuple[str, ...]:
-    if newest >= known.plan.rounds:
+    if newest >= known.plans[-1].plan.rounds:
         return (
-            f"All {known.plan.rounds} rounds of the plan are closed; bring outbox/ to the sites: "
-            "brainfed export --to FOLDER",
+            f"All {known.plans[-1].plan.rounds} rounds of the plan are closed; bring outbox/ to "
+            "the sites: brainfed export --to FOLDER",
         )
     missing = [seat.site for seat in seats if not seat.has_sent]
     n_sent = len(seats) - len(missing)
@@ -108,7 +111,7 @@ def _coordinator(
             f"Round {newest + 1}: wait for the update of {', '.join(missing)}; "
             "when it has come: brainfed import FOLDER"
         )
-    quorum = known.plan.participation.quorum_sites
+    quorum = known.plan_of(newest + 1).participation.quorum_sites
     if n_sent >= quorum:
         rest = "" if not missing else f", or go on without {', '.join(missing)}"
         todo.insert(
@@ -117,14 +120,51 @@ def _coordinator(
     return tuple(todo)
 
 
+def _recovery(place: Workspace) -> tuple[str, ...]:
+    if not place.recovery_is_here:
+        return ()
+    path = place.recovery_path.relative_to(place.root)
+    return (
+        f"Move {path} to another place, such as a safe, and take it away here: "
+        "whoever has both keys is the coordinator for ever.",
+    )
+
+
+def _key(place: Workspace, known: federation.Federation) -> tuple[str, ...]:
+    """A key that the newest roster doesn't name yet, or no longer."""
+    entry = known.roster.get(place.name)
+    if entry is not None and entry.is_active and entry.public_key == place.public_key():
+        return ()
+    coordinator = known.roster.coordinator.name
+    return (
+        f"The roster doesn't name this workspace's key: bring outbox/{place.name}.enrolment.json "
+        f"and its .sig to {coordinator}, who runs brainfed admit; then import the new roster.",
+    )
+
+
+def _consent(place: Workspace, newest: int, known: federation.Federation) -> tuple[str, ...]:
+    """A plan that this site has not accepted yet."""
+    if place.role is not Role.SITE:
+        return ()
+    try:
+        federation.check_accepted(place, known, newest + 1)
+    except NotReadyError as error:
+        return (f"{error.message}: {error.hint}",)
+    return ()
+
+
 def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[str, ...]:
+    if place.role not in {Role.SITE, Role.EVALUATOR}:
+        return ("Look at what has come: brainfed inspect FILE, brainfed audit FOLDER",)
     if not (place.data / "cases.json").exists():
         return ("Prepare the scans: brainfed preprocess FOLDER --labels PROTOCOL",)
     if not (place.data / "split.json").exists():
         return ("Divide the patients: brainfed split",)
+    if place.role is not Role.SITE:
+        return ("Score the newest weights: brainfed evaluate",)
     update = rounds.update_path(place, known, newest + 1, place.name)
     coordinator = known.roster.coordinator.name
-    if newest >= known.plan.rounds:
+    if newest >= known.plans[-1].plan.rounds:
         return ("All rounds of the plan are closed. Score the newest weights: brainfed evaluate",)
     if update is None:
         return (f"Train round {newest + 1}: brainfed train-round",)

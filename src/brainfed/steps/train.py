@@ -35,9 +35,9 @@ from brainfed.formats.dataset import Case, Subset
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
 from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
-from brainfed.formats.roster import PrincipalRole
+from brainfed.formats.roster import Role
 from brainfed.formats.weights import WeightsFile
-from brainfed.formats.workspace import Role, Workspace
+from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
 from brainfed.steps.evaluate import entries_of, read_cases, scores_of, volume_of
 
@@ -108,19 +108,22 @@ def train_round(
     """
     place.require(Role.SITE)
     known = federation.load(place)
-    known.principal(PrincipalRole.SITE, place.name)
+    known.principal(Role.SITE, place.name)
     chosen = choose_device(device)
     incoming = rounds.newest_global(place, known)
     number = incoming.manifest.round + 1
+    federation.check_accepted(place, known, number)
+    plan = known.plan_of(number)
     there = _update_there(place, known, number)
-    if there is not None and there.manifest.parent == incoming.digest:
+    made_from = (incoming.digest, known.in_force(number).version)
+    if there is not None and (there.manifest.parent, there.manifest.plan) == made_from:
         return TrainResult(there, number, already=True)
     split = dataset.split_digest(place.data)
     trained = train_from(
         weights.read_tensors(incoming.path, known.table),
-        known.plan,
-        training=_cases(place, known.plan, Subset.TRAIN),
-        validation=_cases(place, known.plan, Subset.VALIDATION),
+        plan,
+        training=_cases(place, plan, Subset.TRAIN),
+        validation=_cases(place, plan, Subset.VALIDATION),
         round_number=number,
         site=place.name,
         device=str(chosen),
@@ -129,14 +132,14 @@ def train_round(
     )
     manifest = rounds.new_manifest(
         known,
+        number,
         kind=Kind.UPDATE,
-        round=number,
         edition=1 if there is None else there.manifest.edition + 1,
         sender=place.name,
         parent=incoming.digest,
         split=split,
         versions={name: version(name) for name in ("brainfed", "numpy", "torch")},
-        **_figures(trained, known.plan),
+        **_figures(trained, plan),
     )
     return _put(place, known, manifest, trained, device=str(chosen))
 
@@ -230,8 +233,6 @@ def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFi
     path = rounds.update_path(place, known, number, place.name)
     if path is None:
         return None
-    if signature.signature_path(path).exists():
-        return rounds.verify_weights(path, known)
     manifest = weights.check(path, known.table)
     return WeightsFile(path, signature.digest_of(path).hex(), manifest)
 
@@ -242,8 +243,8 @@ def _put(
     """Write the log, then the update: only the update counts, so it comes last."""
     folder = place.round_folder(manifest.round)
     log_path, path = folder / training_log.NAME, folder / known.weights_name(manifest)
-    incoming = summarise(trained.incoming, known.plan)
-    result = summarise(trained.result, known.plan)
+    plan = known.plan_of(manifest.round)
+    incoming, result = summarise(trained.incoming, plan), summarise(trained.result, plan)
     atomic.make_folder(folder)
     training_log.write(
         log_path,

@@ -1,0 +1,94 @@
+"""What lies in the rounds of a party, for those who hold a new file against it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from brainfed.core.sshsig import PublicKey
+from brainfed.formats import document, federation, rounds, signature, weights
+from brainfed.formats.manifest import Kind, Manifest
+from brainfed.formats.record import Record
+from brainfed.formats.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Lying:
+    """A signed file of a round that was accepted or made here."""
+
+    path: Path
+    about: Manifest | Record
+    known_digest: str | None = None
+    key: PublicKey | None = None
+    """The key that signed it; None where nobody asks for it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, hexadecimal; read from the disk where it isn't known."""
+        return self.known_digest or signature.digest_of(self.path).hex()
+
+
+class Shelf(Protocol):
+    """What a party has; a workspace's is `DiskShelf`, a test's may be in memory."""
+
+    def newest(self) -> int | None:
+        """The highest round with global weights; None before the first."""
+
+    def lying(self, round_number: int) -> Sequence[Lying]:
+        """The signed files of a round."""
+
+    def acceptance(self, name: str, version: int) -> str | None:
+        """Digest of a party's signed acceptance of a version of the plan; None without one."""
+
+
+class DiskShelf:
+    """The rounds of a workspace."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def newest(self) -> int | None:
+        """See `Shelf`."""
+        return rounds.newest_round(self._workspace)
+
+    def lying(self, round_number: int) -> Sequence[Lying]:
+        """See `Shelf`; the digest of global weights is that of their record where there is one."""
+        place = self._workspace
+        recorded = {}
+        found = []
+        for path in rounds.signed(place, round_number, "*.record.json"):
+            record = document.read(path, Record)
+            recorded[record.edition] = record.global_digest
+            found.append(Lying(path, record))
+        for path in rounds.signed(place, round_number, "*.safetensors"):
+            about = weights.read_manifest(path)
+            is_global = about.kind is Kind.GLOBAL
+            digest = recorded.get(about.edition) if is_global else None
+            found.append(Lying(path, about, digest, signature.read_signature(path).key))
+        return found
+
+    def acceptance(self, name: str, version: int) -> str | None:
+        """See `Shelf`."""
+        path = federation.acceptance_path(self._workspace, name, version)
+        is_signed = path.exists() and signature.signature_path(path).exists()
+        return signature.digest_of(path).hex() if is_signed else None
+
+
+def weights_of(
+    shelf: Shelf, round_number: int, kind: Kind, sender: str | None = None
+) -> list[Lying]:
+    """The weight files of a round of one kind, of one sender where given, by edition."""
+    found = [
+        entry
+        for entry in shelf.lying(round_number)
+        if isinstance(entry.about, Manifest)
+        and entry.about.kind is kind
+        and sender in {None, entry.about.sender}
+    ]
+    return sorted(found, key=lambda entry: (entry.about.sender, entry.about.edition))
+
+
+def records_of(shelf: Shelf, round_number: int) -> list[tuple[Lying, Record]]:
+    """The records of a round, by edition."""
+    found = [(e, e.about) for e in shelf.lying(round_number) if isinstance(e.about, Record)]
+    return sorted(found, key=lambda pair: pair[1].edition)

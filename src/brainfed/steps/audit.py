@@ -1,0 +1,220 @@
+"""Audit: tell the story of a federation again from its signed files, trusting nobody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from brainfed.core.progress import Progress, silent
+from brainfed.formats import federation
+from brainfed.formats.acceptance import Acceptance
+from brainfed.formats.amendment import Amendment
+from brainfed.formats.approval import Approval
+from brainfed.formats.document import Header
+from brainfed.formats.enrolment import Enrolment
+from brainfed.formats.final import Final
+from brainfed.formats.manifest import Manifest
+from brainfed.formats.record import Record
+from brainfed.formats.roster import Role, Roster
+from brainfed.formats.scores import Scores
+from brainfed.formats.start import Start
+from brainfed.formats.workspace import Workspace
+from brainfed.steps.chain import follow
+from brainfed.steps.findings import Finding, FindingKind
+from brainfed.steps.gather import DERIVED, Gathered, choose, gather
+from brainfed.steps.history import History, retrace
+from brainfed.steps.rederive import Outcome, RoundAudit
+
+
+class Verdict(StrEnum):
+    """How an audit ends."""
+
+    REDERIVED = "re-derived"
+    """Everything is here and follows, to the bit."""
+    INCOMPLETE = "incomplete"
+    """Nothing is wrong, but something is missing."""
+    DIVERGES = "diverges"
+    """Something is wrong."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit found."""
+
+    verdict: Verdict
+    sentence: str
+    """The verdict in words, with what it doesn't prove."""
+    federation: str
+    """Digest of start.json: all else hangs on it."""
+    coordinator: str | None
+    fingerprints: tuple[str, ...]
+    """Of the coordinator's keys, the one in start.json first."""
+    rounds: tuple[RoundAudit, ...]
+    findings: tuple[Finding, ...]
+    n_files: int
+    """Signed files of the federation that were looked at."""
+    n_foreign: int
+    """Files that are none of it."""
+
+
+def audit(
+    folders: Sequence[Path], *, wanted: str | None = None, progress: Progress = silent
+) -> Audited:
+    """Check all signed files of a federation and compute every round again; writes nothing.
+
+    Args:
+        folders: Workspaces, archives, outboxes, sticks, or folders that hold several of these.
+        wanted: Digest of the federation, or how it begins; needed where there are several.
+        progress: Told of each round.
+
+    Raises:
+        UsageError: No folder, or files of no federation or of several.
+    """
+    found = gather(folders)
+    digest = choose(found, wanted)
+    n_files = len(found.papers) + len(found.claims)
+    history = retrace(found, digest)
+    rows: tuple[RoundAudit, ...] = ()
+    fingerprints: dict[str, None] = {}
+    if history is not None:
+        rows = follow(history, found.claims, progress)
+        _check_finals(history, rows)
+        for root in found.layouts:
+            _check_names(root, found, history)
+            _check_derived(root, found, history)
+        leads = [history.known.start.roster.coordinator]
+        leads += [p for p in history.known.roster.principals if p.role is Role.COORDINATOR]
+        fingerprints = dict.fromkeys(lead.public_key.fingerprint for lead in leads)
+    findings = tuple(dict.fromkeys(found.findings))
+    verdict = _verdict(findings)
+    return Audited(
+        verdict=verdict,
+        sentence=_sentence(verdict, rows, findings),
+        federation=digest,
+        coordinator=None if history is None else history.known.start.coordinator,
+        fingerprints=tuple(fingerprints),
+        rounds=rows,
+        findings=findings,
+        n_files=n_files,
+        n_foreign=found.n_foreign,
+    )
+
+
+def _verdict(findings: Sequence[Finding]) -> Verdict:
+    if any(finding.kind.is_wrong for finding in findings):
+        return Verdict.DIVERGES
+    return Verdict.INCOMPLETE if findings else Verdict.REDERIVED
+
+
+def _sentence(verdict: Verdict, rows: Sequence[RoundAudit], findings: Sequence[Finding]) -> str:
+    last = max((row.round for row in rows), default=0)
+    span = {0: "no round is closed yet", 1: "the global weights of round 1 follow"}.get(
+        last, f"the global weights of rounds 1 to {last} follow"
+    )
+    n_done = sum(row.outcome is Outcome.REDERIVED for row in rows)
+    n_due = sum(row.outcome is not Outcome.GIVEN for row in rows)
+    n_wrong = sum(finding.kind.is_wrong for finding in findings)
+    counted = f"{n_done} of {n_due} aggregations follow to the bit from the signed updates"
+    told = {
+        Verdict.REDERIVED: f"every signature fits, and {span} to the bit from the signed updates"
+        if last
+        else f"every signature fits; {span}",
+        Verdict.INCOMPLETE: f"nothing is wrong, {len(findings)} missing; {counted}",
+        Verdict.DIVERGES: f"{n_wrong} wrong, {len(findings) - n_wrong} missing; {counted}",
+    }[verdict]
+    return (
+        f"{verdict}: {told}. An audit shows who signed what and that the arithmetic is as stated, "
+        "in the folders that it was given; it doesn't show that an update was trained honestly."
+    )
+
+
+def _check_finals(history: History, rows: Sequence[RoundAudit]) -> None:
+    """A final names the global weights and the record of its round and edition."""
+    for signed, final in history.finals:
+        there = [row for row in rows if (row.round, row.edition) == (final.round, final.edition)]
+        # A record that isn't here is named as missing already.
+        if not any(r.digest == final.weights and r.record in {None, final.record} for r in there):
+            sentence = "The final names global weights or a record that are not those of its round."
+            kind = FindingKind.RECORD if there else FindingKind.MISSING
+            history.find(kind, sentence, signed.path, final.round)
+
+
+def _check_names(root: Path, found: Gathered, history: History) -> None:
+    """In a workspace or an archive, every file lies under the name of its content."""
+    contents: list[tuple[Path, Header | Manifest]]
+    contents = [(paper.signed.path, paper.content) for paper in found.papers]
+    contents += [(claim.path, claim.manifest) for claim in found.claims]
+    folders = (root / "federation", root / "rounds")
+    for path, content in contents:
+        right = _places(root, content, history)
+        is_inside = any(folder in path.parents for folder in folders)
+        if is_inside and right and path not in right:
+            named = " or ".join(str(place.relative_to(root)) for place in right)
+            sentence = f"By its content this file is {named}."
+            history.find(FindingKind.NAME, sentence, path)
+
+
+def _places(root: Path, content: Header | Manifest, history: History) -> list[Path]:
+    """Where a file belongs in a workspace or an archive; none where that can't be told."""
+    place, known = Workspace(root, Role.AUDITOR, ""), history.known
+    match content:
+        case Start():
+            return [federation.start_path(place)]
+        case Roster():
+            return [federation.roster_path(place, content.version)]
+        case Amendment():
+            return [federation.amendment_path(place, content.plan.version)]
+        case Acceptance():
+            return [federation.acceptance_path(place, content.sender, content.plan.version)]
+        case Enrolment():
+            versions = _admissions(content, history)
+            return [federation.enrolment_path(place, content.name, v) for v in versions]
+        case Manifest():
+            return [place.round_folder(content.round) / known.weights_name(content)]
+        case Record() | Scores() | Approval() | Final():
+            stem = known.file_stem(content)  # type: ignore[arg-type]
+            name = f"{stem}.{content.kind}.json"
+            return [place.round_folder(content.round) / name]
+    return []
+
+
+def _admissions(content: Enrolment, history: History) -> list[int]:
+    """The versions of the roster that an enrolment led to: those that first say what it says.
+
+    None where a version before one of them is missing.
+    """
+
+    def is_in(version: int) -> bool:
+        roster = history.rosters.get(version)
+        fields = ("name", "role", "key", "recipient", "n_patients")
+        return roster is not None and any(
+            all(getattr(entry, name) == getattr(content, name) for name in fields)
+            for entry in roster.principals
+        )
+
+    led_to = [v for v in sorted(history.rosters) if is_in(v) and not is_in(v - 1)]
+    is_known = all(v == 1 or v - 1 in history.rosters for v in led_to)
+    return led_to if is_known else []
+
+
+def _check_derived(root: Path, found: Gathered, history: History) -> None:
+    """The unsigned files beside start.json are those that follow from the newest signed ones."""
+    folder = root / "federation"
+    inside = [paper.content for paper in found.papers if folder in paper.signed.path.parents]
+    rosters = [c for c in inside if isinstance(c, Roster)] + [history.known.start.roster]
+    roster = max(rosters, key=lambda roster: roster.version)
+    plans = [c for c in inside if isinstance(c, Amendment)]
+    newest = max(plans, key=lambda amendment: amendment.plan.version, default=None)
+    plan_text = history.known.start.plan_text if newest is None else newest.plan_text
+    contents = (roster.allowed_signers(), roster.revoked_keys(), plan_text.encode())
+    for name, right in zip(DERIVED, contents, strict=True):
+        path = folder / name
+        if not history.knows_newest[Amendment if name == federation.PLAN else Roster]:
+            continue  # it may follow from the one that is missing
+        if not path.is_file():
+            sentence = f"federation/{name}, which follows from signed files, is missing."
+            history.find(FindingKind.MISSING, sentence, path)
+        elif path.read_bytes() != right:
+            what = "the newest plan" if name == federation.PLAN else f"roster {roster.version}"
+            sentence = f"This is not what follows from {what} that lies beside it."
+            history.find(FindingKind.DERIVED, sentence, path)

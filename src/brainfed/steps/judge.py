@@ -1,0 +1,237 @@
+"""What a signed file means to a party, by what the party knows: bytes in, a verdict out, no disk.
+
+The signature is known to fit the bytes; `formats.verify` says whose the file is and that it
+belongs. Here it is held against what lies there already. The rules, for every kind:
+
+* The same digest again changes nothing.
+* Another file for a place that is taken is an alarm: the first one stays, both are named.
+* Versions and rounds only rise: a roster or plan follows the newest one, an update is for the open
+  round and names its global weights, global weights and records name those of the round before.
+* A record names the party's own update as it was sent, or says why it was left out.
+
+What this module doesn't do: ask a person, or put anything in place (`steps.accept`).
+"""
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import BinaryIO
+
+from brainfed.core.sshsig import PublicKey
+from brainfed.errors import (
+    ConflictError,
+    MalformedError,
+    PlanError,
+    StrangerError,
+    WrongFederationError,
+    WrongRoundError,
+)
+from brainfed.formats import document, verify
+from brainfed.formats.acceptance import Acceptance
+from brainfed.formats.amendment import Amendment
+from brainfed.formats.document import Document
+from brainfed.formats.federation import PlanInForce
+from brainfed.formats.record import Record
+from brainfed.formats.roster import Role, Roster
+from brainfed.formats.signature import Signed
+from brainfed.formats.start import Start
+from brainfed.steps.judge_round import TWO_STORIES, judge_record, judge_weights
+from brainfed.steps.verdict import Outcome, Party, Verdict
+
+WEIGHTS = "weights"
+"""Stands for a weight file, beside the kinds that signed JSON names."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and what the file says, typed."""
+
+    outcome: Outcome
+    content: Document
+
+
+def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: int) -> Judged:
+    """Judge one file for a party that belongs to a federation.
+
+    Args:
+        party: Whom it was brought to.
+        signed: Its path for messages, the key that signed it, and its digest.
+        kind: `weights`, or the kind that a signed JSON file names.
+        stream: The file, from its first byte.
+        n_bytes: Its size.
+
+    Raises:
+        FileRefusedError: It doesn't belong here.
+    """
+    if kind == WEIGHTS:
+        file = verify.check_weights(stream, n_bytes, signed, party.known)
+        return Judged(judge_weights(file, party), file.manifest)
+    data = document.capped(stream, signed.path)
+    if kind == "start":
+        return _judge_start(data, signed, party)
+    if kind == "roster":
+        return _judge_roster(data, signed, party)
+    if kind == "record":
+        record = verify.check_document(Record, data, signed, party.known)
+        return Judged(judge_record(record, signed, party), record)
+    if kind == "amendment":
+        return _judge_amendment(data, signed, party)
+    if kind == "acceptance":
+        return _judge_acceptance(data, signed, party)
+    raise MalformedError(
+        "The file is of a kind that this brainfed doesn't take in",
+        expected="start, roster, amendment, acceptance, record, global weights or an update",
+        found=kind[:40],
+        where=signed.path,
+    )
+
+
+def check_start(data: bytes, signed: Signed) -> Start:
+    """Check a start by itself, as the first file that a party sees of a federation.
+
+    Nothing vouches for its key yet: a person must confirm the fingerprint.
+
+    Raises:
+        StrangerError: Not signed by the coordinator that it names.
+        WrongFederationError: It needs a newer brainfed.
+        MalformedError: Not a start.
+    """
+    start = Start.loads(data)
+    if start.roster.coordinator.public_key != signed.key:
+        raise StrangerError("start.json is not signed by its coordinator", where=signed.path)
+    if _numbers(version("brainfed")) < _numbers(start.minimum_version):
+        raise WrongFederationError(
+            "This federation needs a newer brainfed",
+            expected=f"{start.minimum_version} or later",
+            found=version("brainfed"),
+            where=signed.path,
+            hint="install the newer version, then import again",
+        )
+    return start
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def _judge_start(data: bytes, signed: Signed, party: Party) -> Judged:
+    if party.known.digest == signed.digest:
+        outcome = Outcome(Verdict.ALREADY, "the start of this federation", signed.digest)
+        return Judged(outcome, party.known.start)
+    raise WrongFederationError(
+        "The start of another federation",
+        expected=party.known.digest[:16],
+        found=signed.digest[:16],
+        where=signed.path,
+        hint="one workspace takes part in one federation; "
+        "use another folder with `brainfed init` for another one",
+    )
+
+
+def _judge_roster(data: bytes, signed: Signed, party: Party) -> Judged:
+    known = party.known
+    key_is_known(signed.key, party)
+    roster = Roster.loads(data)
+    what = f"the roster, version {roster.version}"
+    mine = known.start.roster if roster.version == known.start.roster.version else known.roster
+    already = Judged(Outcome(Verdict.ALREADY, what, signed.digest), roster)
+    if roster == mine:
+        return already
+    is_before_start = roster.version <= known.start.roster.version
+    if roster.federation != (None if is_before_start else known.digest):
+        raise WrongFederationError(
+            "The roster is of another federation",
+            expected=known.digest[:16],
+            found=str(roster.federation)[:16],
+            where=signed.path,
+        )
+    if roster.version == mine.version:
+        raise ConflictError(
+            f"Two rosters of one version: {TWO_STORIES}",
+            expected=mine.digest[:16],
+            found=signed.digest[:16],
+            where=signed.path,
+            hint="compare both files with the coordinator before going on",
+        )
+    if roster.version < known.roster.version:
+        return already
+    roster.check_follows(known.roster, signed.key)
+    return Judged(Outcome(Verdict.ACCEPTED, what, signed.digest), roster)
+
+
+def _judge_amendment(data: bytes, signed: Signed, party: Party) -> Judged:
+    known = party.known
+    content = verify.check_document(Amendment, data, signed, known)
+    what = f"version {content.plan.version} of the plan, from round {content.from_round} on"
+    there = next((p for p in known.plans if p.version.version == content.plan.version), None)
+    if there is not None:
+        if (there.version, there.from_round) == (content.plan, content.from_round):
+            return Judged(Outcome(Verdict.ALREADY, what, signed.digest), content)
+        raise ConflictError(
+            f"Two plans of one version: {TWO_STORIES}",
+            expected=f"{there.version.digest[:16]} from round {there.from_round}",
+            found=f"{content.plan.digest[:16]} from round {content.from_round}",
+            where=signed.path,
+            hint="keep both files and ask the coordinator",
+        )
+    verify.check_coordinator(signed.key, known, signed.path)
+    try:
+        known.amended(content)
+    except PlanError as error:
+        raise MalformedError(
+            error.message,
+            expected=error.expected,
+            found=error.found,
+            where=signed.path,
+            hint="ask the coordinator",
+        ) from None
+    if content.from_round < party.open_round:
+        raise WrongRoundError(
+            "The amendment begins in a round that is closed here",
+            expected=f"round {party.open_round} or later",
+            found=f"round {content.from_round}",
+            where=signed.path,
+            hint="ask the coordinator",
+        )
+    return Judged(Outcome(Verdict.ACCEPTED, what, signed.digest), content)
+
+
+def _judge_acceptance(data: bytes, signed: Signed, party: Party) -> Judged:
+    known = party.known
+    content = verify.check_document(Acceptance, data, signed, known)
+    what = f"{content.sender} accepts version {content.plan.version} of the plan"
+    if party.role is not Role.COORDINATOR:
+        return Judged(Outcome(Verdict.IGNORED, f"{what}: for the coordinator"), content)
+    there = party.shelf.acceptance(content.sender, content.plan.version)
+    if there is not None:
+        # A second one, signed on another day, says nothing new.
+        return Judged(Outcome(Verdict.ALREADY, what, signed.digest), content)
+    if not any(_is_acceptance_of(content, entry) for entry in known.plans):
+        raise WrongFederationError(
+            "The acceptance is of another plan than this federation's",
+            expected=", ".join(p.version.digest[:16] for p in known.plans),
+            found=content.plan.digest[:16],
+            where=signed.path,
+            hint=f"{content.sender} was shown another plan: compare both with `brainfed audit`",
+        )
+    return Judged(Outcome(Verdict.ACCEPTED, what, signed.digest), content)
+
+
+def _is_acceptance_of(content: Acceptance, entry: PlanInForce) -> bool:
+    terms = entry.plan.terms
+    return (content.plan, content.from_round, content.weights_licence, content.agreement) == (
+        entry.version,
+        entry.from_round,
+        terms.weights_licence,
+        terms.agreement_sha256 or None,
+    )
+
+
+def key_is_known(key: PublicKey, party: Party) -> None:
+    """Refuse a file by a key that nobody of this federation ever held.
+
+    Raises:
+        StrangerError: So it is.
+    """
+    if key.line != party.known.roster.recovery:
+        party.known.roster.entry(key)

@@ -1,0 +1,127 @@
+"""Start: freeze the plan and make start.json and the global weights of round 0."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from brainfed import plan as plans
+from brainfed.core.architecture import n_parameters
+from brainfed.errors import NotReadyError, PlanError
+from brainfed.formats import (
+    atomic,
+    document,
+    federation,
+    rounds,
+    signature,
+    start,
+    weights,
+)
+from brainfed.formats.document import Purpose
+from brainfed.formats.ledger import Event
+from brainfed.formats.manifest import Kind
+from brainfed.formats.roster import Role
+from brainfed.formats.workspace import Workspace
+from brainfed.steps import exchange, rosters
+
+
+@dataclass(frozen=True)
+class Started:
+    """A federation that has begun."""
+
+    federation: str
+    plan: plans.Plan
+    n_parameters: int
+    sites: tuple[str, ...]
+    already: bool
+
+
+InitialWeights = Callable[[plans.Plan], dict[str, "np.typing.NDArray[np.float32]"]]
+
+
+def start_federation(
+    place: Workspace,
+    plan_path: Path,
+    *,
+    initial_weights: InitialWeights,
+    today: date,
+    purpose: Purpose = "real",
+) -> Started:
+    """Freeze the completed plan and make start.json and the global weights of round 0.
+
+    Run again with the same plan it does what is left to do and changes nothing else.
+
+    Args:
+        place: The coordinator's workspace.
+        plan_path: The plan.
+        initial_weights: Makes the weights of round 0 from the plan; given, so that only the caller
+            needs torch.
+        today: The day for start.json.
+        purpose: `real`, or a marked simulation or drill.
+
+    Raises:
+        PlanError: The plan is wrong, or differs from the one that has been started.
+        NotReadyError: No site has been admitted yet.
+    """
+    place.require(Role.COORDINATOR)
+    plan = plans.load(plan_path)
+    already = federation.has_started(place)
+    if not already:
+        _write_start(place, plan, purpose, today)
+    known = federation.load(place)
+    if plan not in {entry.plan for entry in known.plans}:
+        raise PlanError(
+            "This federation was started with another plan",
+            expected=f"the frozen plan, digest {known.start.plan.digest[:16]}",
+            found=f"digest {plans.plan_digest(plan)[:16]}",
+            where=plan_path,
+            hint="`brainfed amend PLAN --from-round R` changes training, aggregation and terms; "
+            "another network or other data are a new federation, in an empty folder",
+        )
+    if rounds.newest_round(place) is None:
+        _write_first_weights(place, known, initial_weights)
+    exchange.fill_outbox(place)
+    n = n_parameters(known.table)
+    return Started(known.digest, plan, n, tuple(p.name for p in known.roster.sites), already)
+
+
+def _write_start(place: Workspace, plan: plans.Plan, purpose: Purpose, today: date) -> None:
+    current = federation.newest_roster(place)
+    if current is None or len(current.sites) < plan.participation.quorum_sites:
+        found = 0 if current is None else len(current.sites)
+        raise NotReadyError(
+            "Too few sites have been admitted to start",
+            expected=f"at least {plan.participation.quorum_sites} (participation.quorum_sites)",
+            found=found,
+            where=place.root,
+            hint="`brainfed admit SITE.enrolment.json ...`",
+        )
+    content = start.make(
+        plan, current, purpose=purpose, nonce=secrets.token_hex(16), day=today.isoformat()
+    )
+    path = place.federation_folder / federation.START
+    atomic.remove(path)  # of a killed command: without its signature it never counted
+    digest = document.write_signed(path, content, rosters.coordinator_key(place))
+    place.note(Event.MADE, what="start", digest=digest)
+
+
+def _write_first_weights(
+    place: Workspace, known: federation.Federation, initial_weights: InitialWeights
+) -> None:
+    manifest = rounds.new_manifest(
+        known,
+        0,
+        kind=Kind.GLOBAL,
+        sender=place.name,
+        versions={"brainfed": version("brainfed"), "torch": version("torch")},
+    )
+    path = place.round_folder(0) / known.weights_name(manifest)
+    atomic.make_folder(path.parent)
+    atomic.remove(path)
+    weights.write(path, manifest, initial_weights(known.plan_of(0)))
+    digest = signature.sign_file(path, rosters.coordinator_key(place))
+    place.note(Event.MADE, what="global weights", round=0, digest=digest.hex())
