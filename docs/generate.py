@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -164,6 +164,8 @@ def _kind(kind: Any) -> str:
         if inner[-1] is Ellipsis:
             return f"list, each {_kind(inner[0])}"
         return f"list of {len(inner)}, each {_kind(inner[0])}"
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return " or ".join(f'`"{member}"`' for member in kind)
     return {bool: "`true` or `false`", int: "whole number", float: "number", str: "text"}[kind]

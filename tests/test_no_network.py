@@ -126,7 +126,12 @@ def tell(folder: Path, script: str) -> Told:
     done = subprocess.run(
         words,
         cwd=folder,
-        env={"HOME": str(home), "TMPDIR": str(temporary), "PATH": os.environ["PATH"]},
+        env={
+            "HOME": str(home),
+            "TMPDIR": str(temporary),
+            "PATH": os.environ["PATH"],
+            "OMP_NUM_THREADS": "1",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -150,6 +150,10 @@ class WrongRoundError(FileRefusedError):
     """The file belongs to another round, parent or purpose than the one that is open."""
 
 
+class NotForUsError(FileRefusedError):
+    """The file is encrypted, for other readers than this workspace."""
+
+
 class ConflictError(FileRefusedError):
     """There is already another file in its place."""
 

@@ -71,7 +71,8 @@ def test_every_field_of_a_record_a_roster_and_a_start_is_printed(
     for path in sorted(small.coordinator.federation_folder.glob("*.json")):
         answer = typed("inspect", path)
         assert answer.code == 0
-        assert all(site in answer.out for site in small.sites)
+        if path.name.startswith(("start", "roster")):
+            assert all(site in answer.out for site in small.sites)
         assert too_wide(answer.out) == []
 
 

@@ -11,6 +11,7 @@ from brainfed.errors import (
     ConflictError,
     FileRefusedError,
     MalformedError,
+    NotForUsError,
     ResourceError,
     TooLargeError,
     WorkspaceError,
@@ -95,7 +96,7 @@ def test_a_file_for_others_says_so(identity: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     courier.make_identity(other)
     there = encrypted(identity)
-    with pytest.raises(FileRefusedError, match="not for this workspace") as caught:
+    with pytest.raises(NotForUsError, match="not for this workspace") as caught:
         decrypted(other, there)
     assert caught.value.where == "u.safetensors.age"
     with pytest.raises(FileRefusedError, match="no age identity"):

@@ -27,6 +27,7 @@ from tests.audited import (
     name_of,
     write,
 )
+from tests.federation import a_federation, close_round
 from tests.golden import make
 
 FILES = an_archive()
@@ -590,3 +591,22 @@ def test_progress_is_told_of_every_round(tmp_path: Path) -> None:
     told = []
     audit([write(FILES, tmp_path)], progress=lambda *words: told.append(words[:3]))
     assert told == [("audit", done, 4) for done in (1, 2, 3, 4)]
+
+
+# --- the ledger of a workspace --------------------------------------------------------------------
+
+
+def test_a_ledger_whose_end_was_cut_off_is_noted_but_is_no_evidence(tmp_path: Path) -> None:
+    small = a_federation(tmp_path)
+    close_round(small)
+    place = small.coordinator
+    assert audit([place.root]).notes == ()
+    lines = place.ledger_path.read_bytes().splitlines(keepends=True)
+    place.ledger_path.write_bytes(b"".join(lines[:-2]))
+    done = audit([place.root])
+    assert done.verdict is Verdict.REDERIVED
+    assert len(done.notes) == 2
+    assert any("global.safetensors" in note for note in done.notes)
+    place.ledger_path.write_bytes(b"".join(lines[1:]))
+    (note,) = audit([place.root]).notes
+    assert "doesn't follow" in note

@@ -33,6 +33,7 @@ from brainfed.formats.workspace import Workspace
 from brainfed.plan import SLUG, check_name
 from brainfed.steps.admit import admit
 from brainfed.steps.exchange import Exported, export, fill_outbox
+from brainfed.steps.verdict import Verdict
 from tests import attacks
 from tests.builders import a_plan
 from tests.federation import (
@@ -449,7 +450,8 @@ def test_an_update_is_for_the_coordinator_alone(tmp_path: Path) -> None:
     path = train(site)
     export(site, small.medium())
     (file,) = [f for f in take(other, small.medium()).files if f.name.endswith(".age")]
-    assert "not for this workspace" in str(file.error)
+    assert (file.verdict, file.error) == (Verdict.IGNORED, None)
+    assert "encrypted for others" in file.what
     assert not any(other.inbox.iterdir())
     other.identity_path.unlink()
     (file,) = [f for f in take(other, small.medium()).files if f.name.endswith(".age")]

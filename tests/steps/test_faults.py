@@ -67,7 +67,7 @@ from tests.federation import (
 )
 from tests.steps.joined import a_joined_site
 
-QUICK = 10
+QUICK = 6
 """Points a command in `make test`; `make test-slow` takes them all."""
 QUIETLY = {0, OURS + ResourceError.exit_code}
 """How a command may end whose disk failed: it can do without that call, or it says so."""

@@ -47,7 +47,7 @@ N_KILLS, N_FAILURES = 200, 60
 """Of all commands together, in `make test-slow`."""
 SEED = 9
 SECONDS = 120
-_LINE = re.compile(r"^(\d+) (\w+)\((.*)$")
+_LINE = re.compile(r"^(\d+) +(\w+)\((.*)$")
 
 
 @functools.cache

@@ -84,6 +84,7 @@ def _audit_words(done: "Audited") -> Words:
     columns = ("round", "edition", "included", "excluded", "absent", "re-derived", "digest")
     yield Table(columns, rows)
     yield ""
+    yield from (f"Note: {note}" for note in done.notes)
     yield f"Verdict: {done.sentence}"
 
 

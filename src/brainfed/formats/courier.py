@@ -18,6 +18,7 @@ from brainfed.errors import (
     ConflictError,
     FileRefusedError,
     MalformedError,
+    NotForUsError,
     ResourceError,
     WorkspaceError,
 )
@@ -116,7 +117,8 @@ def decrypt(
     encrypt for anybody: only the signature says whose it is.
 
     Raises:
-        FileRefusedError: Encrypted for others only, or there is no identity here to try.
+        NotForUsError: Encrypted for others only.
+        FileRefusedError: There is no identity here to try.
         MalformedError: Damaged, or no age file.
         TooLargeError: The plain file is over the cap; no file is left, as after every error.
         WorkspaceError: The identity is damaged, or readable by others.
@@ -145,7 +147,7 @@ def decrypt(
 
 def _refusal(error: Exception, where: Path) -> FileRefusedError:
     if "No matching keys" in str(error):
-        return FileRefusedError(
+        return NotForUsError(
             "The file is encrypted, but not for this workspace",
             found=error,
             where=where,

@@ -14,10 +14,13 @@ from brainfed.core.sshsig import PublicKey
 from brainfed.errors import MalformedError, NotReadyError, PlanError, StrangerError
 from brainfed.formats import amendment, atomic, document, signature
 from brainfed.formats.amendment import Amendment
+from brainfed.formats.approval import Approval
 from brainfed.formats.document import PlanVersion
+from brainfed.formats.final import Final
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Principal, Role, Roster
+from brainfed.formats.scores import Scores
 from brainfed.formats.start import Start
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
@@ -73,7 +76,7 @@ class Federation:
         """The plan that a round is under."""
         return self.in_force(round_number).plan
 
-    def file_stem(self, about: Manifest | Record) -> str:
+    def file_stem(self, about: Manifest | Record | Scores | Approval | Final) -> str:
         """What the name of a round's file begins with: federation, round, edition, sender."""
         edition = "" if about.edition == 1 else f".e{about.edition}"
         return f"{self.prefix}.r{about.round:04d}{edition}.{about.sender}"

@@ -78,7 +78,11 @@ def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> 
     key = rosters.coordinator_key(place)  # first: nobody averages for an hour to be refused here
     parent = rounds.newest_global(place, known)
     number = parent.manifest.round + 1
-    updates, revoked = _updates(place, known, parent, number)
+    try:
+        updates, revoked = _updates(place, known, parent, number)
+    except QuorumError:
+        exchange.fill_outbox(place)  # what was killed right after closing a round is mended here
+        raise
     plan = known.plan_of(number)
     shares = [int(getattr(u.manifest, f"n_{plan.aggregation.weights}")) for u in updates]
     total = check_weights(shares)

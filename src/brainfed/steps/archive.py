@@ -115,7 +115,7 @@ def _copy(signed: Signed, path: Path) -> bool:
     for source, target in pairs:
         right = signed.digest if source == signed.path else signature.digest_of(source).hex()
         if not target.exists():
-            exchange._copy_and_read_back(source, target)
+            exchange.copy_and_read_back(source, target)
             is_new = True
         if signature.digest_of(target).hex() != right:
             raise ConflictError(

@@ -1,12 +1,13 @@
 """Audit: tell the story of a federation again from its signed files, trusting nobody."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from brainfed.core.progress import Progress, silent
-from brainfed.formats import federation
+from brainfed.errors import LedgerError
+from brainfed.formats import federation, ledger
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
@@ -55,6 +56,9 @@ class Audited:
     """Signed files of the federation that were looked at."""
     n_foreign: int
     """Files that are none of it."""
+    notes: tuple[str, ...]
+    """Of the ledgers of workspaces among the folders; a ledger is no evidence for others, so the
+    verdict doesn't hang on it."""
 
 
 def audit(
@@ -97,7 +101,21 @@ def audit(
         findings=findings,
         n_files=n_files,
         n_foreign=found.n_foreign,
+        notes=tuple(note for root in found.workspaces for note in _ledger_notes(root)),
     )
+
+
+def _ledger_notes(root: Path) -> Iterator[str]:
+    """What a party should know of its own ledger: a broken chain, or an end that was cut off."""
+    path = Workspace(root, Role.AUDITOR, "").ledger_path
+    try:
+        for file in ledger.missing(path, root / "rounds", root / "federation"):
+            yield (
+                f"{path} tells nothing of {file.relative_to(root)}: its end was cut off, or a "
+                "command was killed before it wrote the line."
+            )
+    except LedgerError as error:
+        yield f"{path}: {error}"
 
 
 def _verdict(findings: Sequence[Finding]) -> Verdict:
@@ -172,7 +190,7 @@ def _places(root: Path, content: Header | Manifest, history: History) -> list[Pa
         case Manifest():
             return [place.round_folder(content.round) / known.weights_name(content)]
         case Record() | Scores() | Approval() | Final():
-            stem = known.file_stem(content)  # type: ignore[arg-type]
+            stem = known.file_stem(content)
             name = f"{stem}.{content.kind}.json"
             return [place.round_folder(content.round) / name]
     return []

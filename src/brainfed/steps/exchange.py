@@ -81,7 +81,7 @@ def export(
     copied = []
     for number, name in enumerate(names if to is not None else (), start=1):
         assert to is not None
-        copied.append(_copy_and_read_back(place.outbox / name, to / name))
+        copied.append(copy_and_read_back(place.outbox / name, to / name))
         progress("copy", number, len(names), name)
     beside = None if to is None else _write_packing_list(place, known, files, to, tuple(copied))
     public = place.key_path if not place.has_private_key else signature.public_path(place.key_path)
@@ -226,7 +226,12 @@ def _write_packing_list(
     return path
 
 
-def _copy_and_read_back(source: Path, target: Path) -> Packed:
+def copy_and_read_back(source: Path, target: Path) -> Packed:
+    """Copy a finished file to a medium, flush it, and compare what the medium gives back.
+
+    Raises:
+        ResourceError: The medium is full, or gives back other bytes.
+    """
     for leftover in target.parent.glob(f"{atomic.TEMPORARY_PREFIX}*-{target.name}"):
         atomic.remove(leftover)  # of a killed export
     n_bytes = source.stat().st_size

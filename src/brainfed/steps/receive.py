@@ -15,6 +15,7 @@ from brainfed.core.sshsig import PublicKey, Signature
 from brainfed.errors import (
     BrainfedError,
     FileRefusedError,
+    NotForUsError,
     NotReadyError,
     PlanError,
     SignatureError,
@@ -233,6 +234,10 @@ class _Run:
         return self._known or federation.load(self._place)  # which says what is to be done first
 
     def _refuse(self, item: Item, error: BrainfedError, *, at_once: bool = False) -> None:
+        if isinstance(error, NotForUsError):  # one stick carries what several parties send
+            what = "encrypted for others; if it is for you, ask the sender to export it again"
+            self._results.append(Received(item.path, item.name, Verdict.IGNORED, what))
+            return
         if error.where is None:
             error.where = item.label
         self._results.append(Received(item.path, item.name, Verdict.REFUSED, error.message, error))
