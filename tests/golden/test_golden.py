@@ -280,6 +280,7 @@ def test_an_audit_misses_every_file_that_another_relies_on(name: str, tmp_path: 
         "federation/clinic-e.plan.v0001.acceptance.json",  # never trains
         "federation/clinic-e.plan.v0002.acceptance.json",
         "federation/hospital-c.plan.v0001.acceptance.json",  # sent nothing in round 1
+        "federation/roster.v0001.json",  # stands inside start.json
     }
     is_missed = audit.audit([folder]).verdict is not audit.Verdict.REDERIVED
     assert is_missed == is_named

@@ -13,7 +13,7 @@ from brainfed.errors import (
     WrongFederationError,
     WrongRoleError,
 )
-from brainfed.formats import document, federation, rounds, signature
+from brainfed.formats import document, federation, ledger, rounds, signature
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.document import PlanVersion
@@ -22,7 +22,9 @@ from brainfed.plan import Plan
 from brainfed.steps.accept import JoinRequest
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.amend import Amended, amend
+from brainfed.steps.audit import audit
 from brainfed.steps.exchange import export
+from brainfed.steps.findings import FindingKind
 from brainfed.steps.receive import receive
 from brainfed.steps.status import status
 from tests.builders import a_plan
@@ -122,6 +124,23 @@ def test_a_site_that_has_not_accepted_does_not_go_on(small: Small) -> None:
     path = federation.amendment_path(site, 2)
     receive(site, [path], confirm=say_yes)
     federation.check_accepted(site, federation.load(site), 1)
+
+
+def test_with_nobody_to_ask_the_amendment_lies_there_and_the_ledger_tells_of_it(
+    small: Small,
+) -> None:
+    amended(small, 1)
+    site = small.sites["hospital-a"]
+    export(small.coordinator, small.medium())
+
+    def nobody(request: JoinRequest) -> bool:
+        raise UsageError("nobody to ask", found=request.version)
+
+    with pytest.raises(UsageError):
+        receive(site, [small.medium()], confirm=nobody)
+    assert federation.load(site).plans[-1].version.version == 2
+    assert ledger.missing(site.ledger_path, site.federation_folder) == []
+    assert FindingKind.UNSIGNED not in {f.kind for f in audit([site.root]).findings}
 
 
 def test_before_its_round_an_amendment_holds_nobody_up(small: Small) -> None:

@@ -228,8 +228,9 @@ def revoke(place: Workspace, name: str) -> Revoked:
             else "The roster has no such party",
             expected="one of " + ", ".join(p.name for p in current.principals if p.is_active),
             found=name,
-            hint="`brainfed key rotate` replaces the coordinator's key, with --recovery FILE if "
-            "it was lost or stolen",
+            hint="`brainfed key rotate` replaces it, with --recovery FILE if it was lost or stolen"
+            if entry
+            else "`brainfed status` names the sites",
         )
     already = not entry.is_active
     if not already:

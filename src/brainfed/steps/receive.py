@@ -195,6 +195,7 @@ class _Run:
     def _accept(self, staged: Staged) -> None:
         """Whose key; then the file is held against the state of the workspace."""
         item, signed = staged.item, staged.signed
+        what = f"{staged.kind}, not yet agreed to"
         try:
             self._check_key(staged)
             outcome = accept.accept(
@@ -203,15 +204,15 @@ class _Run:
         except REFUSALS as error:
             name_the_original(error, signed.path, item)
             self._refuse(item, error, at_once=True)
-            # What a person declined after it was found good lies in its place all the same.
-            is_in_place, what = not signed.path.exists(), f"{staged.kind}, not yet agreed to"
         else:
             self._results.append(Received(item.path, item.name, outcome.verdict, outcome.what))
-            is_in_place, what = outcome.verdict is Verdict.ACCEPTED, outcome.what
-        if is_in_place:
-            self._place.note(Event.ACCEPTED, file=item.name, what=what, digest=signed.digest)
-            if staged.kind in {"start", "roster", "amendment"}:
-                self._known = federation.load(self._place)
+            what = outcome.what
+        finally:
+            # What a person declined, or wasn't there to be asked, lies in its place all the same.
+            if not signed.path.exists():
+                self._place.note(Event.ACCEPTED, file=item.name, what=what, digest=signed.digest)
+        if staged.kind in {"start", "roster", "amendment"} and not signed.path.exists():
+            self._known = federation.load(self._place)
 
     def _check_key(self, staged: Staged) -> None:
         """The key must be in the roster, whatever its status: the round says if it counts.
