@@ -254,7 +254,7 @@ def test_the_packing_list_of_the_page_is_what_is_written() -> None:
         for digits, size, name in re.findall(r"^  (\w{8}) +([\d,]+) B  (\S+)$", shown, re.M)
     ]
     assert len(files) == 2
-    content = PackingList("walk, ec25f733", 1, "hospital-a (site)", ("uni-lead",), tuple(files))
+    content = PackingList("walk, 58ddaf29", 1, "hospital-a (site)", ("uni-lead",), tuple(files))
     assert content.text() == shown
 
 

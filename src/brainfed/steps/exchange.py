@@ -13,7 +13,7 @@ from brainfed.errors import (
     UsageError,
     WrongRoleError,
 )
-from brainfed.formats import atomic, courier, federation, packing_list, signature
+from brainfed.formats import atomic, courier, federation, packing_list, rounds, signature
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
 from brainfed.formats.packing_list import Packed, PackingList
@@ -73,7 +73,7 @@ def export(
             "There is nothing to send now", where=place.outbox, hint="`brainfed status`"
         )
     recipients = {file.name: outgoing.recipients_of(file, place, known) for file in files}
-    left = [file for file in files if not _is_signed(place, file, by_hand=unsigned)]
+    left = [file for file in files if not _is_signed(place, file, known, by_hand=unsigned)]
     if to is not None:
         _check_folder(to)
         _check_stays(place, [file for file in left if recipients[file.name]])
@@ -103,7 +103,7 @@ def fill_outbox(place: Workspace) -> tuple[str, ...]:
             continue
         if not recipients[file.name] or courier.is_available():
             files.append(file)
-    signed = [file for file in files if _is_signed(place, file, by_hand=True)]
+    signed = [file for file in files if _is_signed(place, file, known, by_hand=True)]
     return _fill(place, signed, recipients, (), keep_others=known is None)
 
 
@@ -139,16 +139,23 @@ def _fill(
     return tuple(sorted([*links, *encrypted]))
 
 
-def _is_signed(place: Workspace, file: Outgoing, *, by_hand: bool) -> bool:
+def _is_signed(
+    place: Workspace, file: Outgoing, known: Federation | None, *, by_hand: bool
+) -> bool:
     """Whether a file has its signature; taken over from the outbox, or made, if need be.
 
     Args:
         place: The workspace.
         file: What is to be signed.
+        known: The federation; None before the party has joined.
         by_hand: Whether the private key is left alone.
     """
     beside = signature.signature_path(file.path)
-    if beside.exists() and file.path.parent != place.outbox and not _is_outdated(place, file):
+    if (
+        beside.exists()
+        and file.path.parent != place.outbox
+        and not _is_outdated(place, file, known)
+    ):
         return True
     digest = _adopt(place, file)
     if digest is None and not by_hand:
@@ -161,11 +168,16 @@ def _is_signed(place: Workspace, file: Outgoing, *, by_hand: bool) -> bool:
     return True
 
 
-def _is_outdated(place: Workspace, file: Outgoing) -> bool:
-    """Whether a consent was signed by a key that was replaced since, and may not have come."""
-    if file.what != "acceptance":
+def _is_outdated(place: Workspace, file: Outgoing, known: Federation | None) -> bool:
+    """Whether our key was replaced since we signed this, so that it wouldn't count where it comes.
+
+    A consent may not have come yet; an update counts unless its key was revoked for its round.
+    """
+    if known is None or file.what not in {"acceptance", "update"}:
         return False
-    return signature.read_signature(file.path).key != place.public_key()
+    if signature.read_signature(file.path).key == place.public_key():
+        return False
+    return file.round is None or not rounds.counts(file.path, known, file.round)
 
 
 def _adopt(place: Workspace, file: Outgoing) -> str | None:
