@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.audited import an_archive, name_of, sign, write
+from tests.audited import C, an_archive, close_round_as, name_of, sign, write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "audit.md"
 FILES = an_archive()
@@ -70,3 +70,13 @@ def test_it_misses_an_update_that_was_taken_away(tmp_path: Path) -> None:
     name = name_of(FILES, "r0001.", "hospital-b")
     done = verify(write({n: d for n, d in FILES.items() if name not in n}, tmp_path / "archive"))
     assert "KeyError" in done.stderr
+
+
+@needs_ssh_keygen
+def test_it_notices_a_round_that_a_site_closed(tmp_path: Path) -> None:
+    files = an_archive()
+    close_round_as(files, 3, C)
+    done = verify(write(files, tmp_path / "archive"))
+    assert done.returncode != 0
+    assert "r0002 re-derived" in done.stdout
+    assert "AssertionError" in done.stderr

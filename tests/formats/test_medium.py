@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import zipfile
@@ -11,7 +12,7 @@ from brainfed.core import sshsig
 from brainfed.errors import FileRefusedError, MalformedError, ResourceError, UsageError
 from brainfed.formats import courier, document, medium, signature, weights, zipped
 from brainfed.formats.medium import Sniffed
-from brainfed.steps import pairing
+from brainfed.steps import pairing, receive
 from tests.federation import a_key
 
 WEIGHTS = (100).to_bytes(8, "little") + b'{"__metadata__":{}}'
@@ -76,6 +77,12 @@ def test_an_encrypted_file_has_the_signature_of_its_plain_name(tmp_path: Path) -
     assert items[0].signed_by == items[1].lies_at
     alone = medium.look([tmp_path / "u.safetensors.age"])
     assert [item.path.name for item in alone.items] == [item.path.name for item in items]
+
+
+def test_a_name_too_long_for_a_signature_beside_it_has_none(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 253)
+    path.write_bytes(JSON)
+    assert found(path) == found(tmp_path) == [(path.name, "json")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
@@ -150,6 +157,59 @@ def test_members_are_sniffed_like_files_and_no_zip_in_a_zip(tmp_path: Path) -> N
     item = medium.look([tmp_path]).items[0]
     with item.opened() as stream:
         assert stream.read() == WEIGHTS
+
+
+def test_a_zip_of_hundreds_of_tiny_members_is_taken(tmp_path: Path) -> None:
+    # Its directory begins before what is read for the end record: reads straddle the two.
+    (tmp_path / "u").write_bytes(WEIGHTS)
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        for number in range(800):
+            archive.writestr(f"{number:05d}.jpg", b"\xff\xd8xx")
+        archive.writestr("u", WEIGHTS)
+    seen = medium.look([tmp_path / "z"])
+    assert seen.unreadable == ()
+    assert [item.name for item in seen.items] == ["z: u"]
+    with seen.items[0].opened() as stream:
+        assert stream.read() == WEIGHTS
+
+
+@given(st.integers(0, 60), st.lists(st.integers(-1, 70), max_size=6), st.integers(0, 60))
+def test_a_frozen_file_reads_like_the_file(start: int, reads: list[int], at: int) -> None:
+    content = bytes(range(60))
+    plain = io.BytesIO(content)
+    frozen = zipped._Frozen(io.BytesIO(content), start, content[start:])
+    assert plain.seek(at) == frozen.seek(at)
+    assert [plain.read(n) for n in reads] == [frozen.read(n) for n in reads]
+    assert plain.tell() == frozen.tell()
+
+
+def test_the_directory_of_a_zip_is_parsed_once_whatever_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        for number in range(30):
+            archive.writestr(f"{number}", WEIGHTS)
+    parsed = []
+    original = zipped._frozen
+    monkeypatch.setattr(zipped, "_frozen", lambda *a: parsed.append(1) or original(*a))
+    for item in medium.look([tmp_path]).items:
+        with item.opened() as stream:
+            assert stream.read() == WEIGHTS
+    assert len(parsed) == 1
+
+
+def test_no_zip64_locator_at_the_end_of_a_zip_is_followed_when_a_member_is_opened(
+    tmp_path: Path,
+) -> None:
+    path = a_zip(tmp_path / "z", u=WEIGHTS)
+    (item,) = medium.look([tmp_path]).items
+    # Appended after the look: a record that claims a huge directory, and its locator.
+    at = path.stat().st_size
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 2**50, 0)
+    with path.open("ab") as stream:
+        stream.write(record + struct.pack("<4sLQL", b"PK\6\7", 0, at, 1))
+    with item.opened() as content:
+        assert content.read() == WEIGHTS
 
 
 def test_a_foreign_zip_is_not_read_but_for_its_directory_and_first_bytes(
@@ -259,6 +319,8 @@ def test_the_limits_of_the_page_are_those_of_the_code() -> None:
         f"{weights.MAX_HEADER_BYTES // 2**20} MiB of header",
         f"{courier.MAX_HEADER_BYTES // 2**10} KiB of age header",
         f"At most {pairing.MAX_TRIES} are",
+        f"at most {receive.KEPT_BYTES // 2**20} MiB of them",
+        f"what {receive.KEPT_WEIGHTS} weight files",
         f"{pairing.MAX_TRIES_IN_ALL:,} in one import",
         f"{zipped.MAX_MEMBERS:,} members and {zipped.MAX_DIRECTORY_BYTES // 2**20} MiB",
     ):

@@ -76,6 +76,9 @@ class MemoryShelf:
     def acceptance(self, name: str, version: int) -> str | None:
         return self.acceptances.get((name, version))
 
+    def roster(self, version: int) -> str | None:
+        return None
+
 
 def _is_global(entry: Lying) -> bool:
     return getattr(entry.about, "kind", None) == "global"

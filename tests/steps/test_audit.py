@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 from brainfed.errors import UsageError
+from brainfed.formats import workspace
+from brainfed.formats.roster import Role
+from brainfed.steps import audit as audit_module
+from brainfed.steps.admit import admit, revoke
+from brainfed.steps.aggregate import aggregate
+from brainfed.steps.archive import archive
 from brainfed.steps.audit import Audited, Verdict, audit
 from brainfed.steps.findings import FindingKind
 from brainfed.steps.rederive import Outcome
+from brainfed.steps.rotate import rotate
 from tests import audited
 from tests.audited import (
     LEAD,
@@ -27,7 +34,18 @@ from tests.audited import (
     name_of,
     write,
 )
-from tests.federation import a_federation, close_round
+from tests.federation import (
+    TODAY,
+    Small,
+    a_federation,
+    a_waiting_federation,
+    a_workspace,
+    carry,
+    close_round,
+    enrolment_of,
+    say_yes,
+    train,
+)
 from tests.golden import make
 
 FILES = an_archive()
@@ -307,6 +325,7 @@ def exclude_all_but_one(content: dict) -> None:
         (add_stranger, "hospital-z, which is no site"),
         (exclude_all_but_one, "fewer than the quorum"),
         (lambda c: c.update(weights_by="slices"), "another rule than the plan's"),
+        (lambda c: c.update(next_site=C), "whose turn is next"),
     ],
 )
 def test_a_record_that_is_not_what_plan_roster_and_updates_make_it_is_named(
@@ -335,6 +354,140 @@ def test_an_amendment_must_be_signed_by_the_coordinator_of_its_roster(tmp_path: 
     audited.sign(files, name, LEAD)
     done = audit_of(files, tmp_path)
     assert any(f.kind is FindingKind.SIGNER and f.file == tmp_path / name for f in done.findings)
+
+
+def under_roster(files: Archive, version: int, *parts: str) -> None:
+    """Let weight files name another version of the roster."""
+    for part in parts:
+        edit_weights(
+            files, name_of(files, part), manifest=lambda c: c.update(roster_version=version)
+        )
+
+
+@pytest.mark.parametrize(
+    ("round_number", "version", "is_global_named"),
+    [
+        pytest.param(2, 1, False, id="older than an update's"),
+        pytest.param(3, 2, True, id="older than the round's before"),
+    ],
+)
+def test_a_round_is_under_no_older_roster_than_what_came_before(
+    round_number: int, version: int, is_global_named: bool, tmp_path: Path
+) -> None:
+    files = an_archive()
+    target, record = (
+        name_of(files, f"r000{round_number}.", f".{k}.") for k in ("global", "record")
+    )
+    updates = {site: f"r000{round_number}.{site}.update." for site in (A, C)}
+    under_roster(files, version, target)
+    if is_global_named:  # so that no update is it that knows more
+        under_roster(files, version, *updates.values())
+
+    def rename(content: dict) -> None:
+        content |= {"roster_version": version, "global_digest": make.sha256(files[target])}
+        for entry in content["inputs"]:
+            if entry["sender"] in updates:
+                entry["digest"] = make.sha256(files[name_of(files, updates[entry["sender"]])])
+
+    edit_json(files, record, rename)
+    done = audit_of(files, tmp_path)
+
+    words = f"under version {version} of the roster, but a file that came before"
+    found = {f.file: f.kind for f in done.findings if words in f.sentence}
+    named = [target, record] if is_global_named else [record]
+    assert found == {tmp_path / name: FindingKind.RECORD for name in named}
+
+
+def test_a_roster_after_the_start_must_name_the_federation(tmp_path: Path) -> None:
+    files = an_archive()
+    audited.retell_rosters(files, lambda content: content.update(federation=None))
+    done = audit_of(files, tmp_path)
+    named = {f.file for f in done.findings if f.kind is FindingKind.HISTORY}
+    assert named == {tmp_path / f"federation/roster.v000{version}.json" for version in (2, 3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        (".final.", LEAD),
+        (f"{A}.scores.", A),
+        (".approval.", f"{A}.release"),
+    ],
+)
+def test_what_a_revoked_key_signed_under_an_old_roster_does_not_count(
+    part: str, key: str, tmp_path: Path
+) -> None:
+    files = an_archive()
+    name = name_of(files, part)
+    edit_json(files, name, lambda content: content.update(roster_version=1))
+    audited.sign(files, name, key)
+    if key == f"{A}.release":  # active for ever in the golden files
+        end = {"status": "revoked", "revoked_since": 3}
+
+        def close(content: dict) -> None:
+            if content["version"] == 4:
+                next(p for p in content["principals"] if p["name"] == key).update(end)
+
+        audited.retell_rosters(files, close)
+    done = audit_of(files, tmp_path)
+    (found,) = (f for f in done.findings if f.kind is FindingKind.SIGNER)
+    assert found.file == tmp_path / name
+    assert "revoked since round 3" in found.sentence
+
+
+# --- an honest federation whose parties know less than the coordinator ----------------------------
+
+
+def audit_of_archive(small: Small) -> Audited:
+    aggregate(small.coordinator, today=TODAY)
+    archive(small.coordinator, small.root / "archive")
+    return audit([small.root / "archive"])
+
+
+def with_a_new_key(small: Small, name: str) -> None:
+    """A site makes a new key, which the coordinator admits and the site then sees."""
+    rotate(small.sites[name])
+    small.sites[name] = workspace.find(small.sites[name].root)
+    admit(small.coordinator, [enrolment_of(small.sites[name])], confirm=say_yes)
+    carry(small.coordinator, small.sites[name], small.medium("new-key"))
+
+
+def test_a_site_that_was_admitted_after_the_start_accepts_under_the_starts_roster(
+    tmp_path: Path,
+) -> None:
+    small = a_federation(tmp_path)
+    late = a_workspace(tmp_path / C, Role.SITE, C)
+    admit(small.coordinator, [enrolment_of(late)], confirm=say_yes)
+    small.sites[C] = late
+    for site in small.sites.values():
+        carry(small.coordinator, site, small.medium("newest"))
+        train(site)
+        carry(site, small.coordinator, small.medium(f"from-{site.name}"))
+    done = audit_of_archive(small)
+    assert done.findings == ()
+    assert done.rounds[-1].included == (A, B, C)
+
+
+def test_a_key_that_was_rotated_before_the_first_export_counts(tmp_path: Path) -> None:
+    small = a_federation(tmp_path)
+    with_a_new_key(small, B)
+    for site in small.sites.values():
+        train(site)
+        carry(site, small.coordinator, small.medium(f"from-{site.name}"))
+    assert audit_of_archive(small).findings == ()
+
+
+def test_an_update_that_was_signed_again_after_a_mistaken_revocation_counts(
+    tmp_path: Path,
+) -> None:
+    small = a_waiting_federation(tmp_path)
+    revoke(small.coordinator, B)
+    carry(small.coordinator, small.sites[B], small.medium("revoked"))
+    with_a_new_key(small, B)
+    carry(small.sites[B], small.coordinator, small.medium("again"))
+    done = audit_of_archive(small)
+    assert done.findings == ()
+    assert done.rounds[-1].included == (A, B)
 
 
 # --- editions -------------------------------------------------------------------------------------
@@ -595,6 +748,22 @@ def test_progress_is_told_of_every_round(tmp_path: Path) -> None:
     assert told == [("audit", done, 4) for done in (1, 2, 3, 4)]
 
 
+def test_names_that_are_as_long_as_the_disk_allows_are_read(tmp_path: Path) -> None:
+    write(FILES, tmp_path)
+    (tmp_path / ("a" * 253)).write_bytes(b"not ours, and no .sig has room beside it")
+    assert audit([tmp_path]).findings == ()
+    (tmp_path / ("b" * 253)).write_bytes(FILES["federation/roster.v0002.json"])
+    (finding,) = audit([tmp_path]).findings
+    assert (finding.kind, finding.file) == (FindingKind.UNSIGNED, tmp_path / ("b" * 253))
+
+
+def test_an_unsigned_copy_of_any_size_is_held_against_the_right_one(tmp_path: Path) -> None:
+    write(FILES, tmp_path)
+    os.truncate(tmp_path / "federation" / "roster", 2**40)  # all of it a hole
+    (finding,) = audit([tmp_path]).findings
+    assert (finding.kind, finding.file) == (FindingKind.DERIVED, tmp_path / "federation" / "roster")
+
+
 # --- the ledger of a workspace --------------------------------------------------------------------
 
 
@@ -612,3 +781,28 @@ def test_a_ledger_whose_end_was_cut_off_is_noted_but_is_no_evidence(tmp_path: Pa
     place.ledger_path.write_bytes(b"".join(lines[1:]))
     (note,) = audit([place.root]).notes
     assert "doesn't follow" in note
+
+
+def digest_is_a_list(path: Path) -> None:
+    line = {"at": "x", "digest": [], "event": "made", "previous": "0" * 64}
+    path.write_bytes(make.canonical(line) + b"\n")
+
+
+def endless(path: Path) -> None:
+    path.touch()
+    os.truncate(path, audit_module.MAX_LEDGER_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    "put", [Path.mkdir, os.mkfifo, digest_is_a_list, endless, lambda p: p.symlink_to("/dev/zero")]
+)
+def test_whatever_lies_in_place_of_a_ledger_is_noted(
+    put: Callable[[Path], object], tmp_path: Path
+) -> None:
+    write(FILES, tmp_path)
+    (tmp_path / "brainfed.toml").write_text('role = "site"\nname = "x"\nkey = "k"\n')
+    put(tmp_path / "ledger.jsonl")
+    done = audit([tmp_path])
+    assert done.verdict is Verdict.REDERIVED
+    (note,) = done.notes
+    assert note.startswith(str(tmp_path / "ledger.jsonl"))

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from brainfed.core import sshsig
 from brainfed.errors import (
@@ -49,12 +50,14 @@ from brainfed.formats.manifest import Kind
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
 from brainfed.formats.workspace import Workspace
-from brainfed.steps import pairing
+from brainfed.steps import accept, pairing
+from brainfed.steps import receive as receive_module
 from brainfed.steps.accept import JoinRequest
 from brainfed.steps.admit import admit
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.exchange import export
 from brainfed.steps.receive import Import, receive
+from brainfed.steps.rotate import rotate
 from brainfed.steps.verdict import Verdict
 from tests import attacks
 from tests.builders import a_plan
@@ -553,6 +556,48 @@ def test_a_site_that_has_joined_takes_no_other_start(small: Small, tmp_path: Pat
     assert isinstance(refused(site, small.medium()), StrangerError)
 
 
+def sign_for_a_release(path: Path, key: Ed25519PrivateKey) -> None:
+    armored = sshsig.sign(key, signature.digest_of(path), sshsig.RELEASE_NAMESPACE).armored
+    signature.signature_path(path).write_bytes(armored)
+
+
+def test_a_start_signed_for_a_release_joins_nobody_and_the_good_one_then_does(
+    tmp_path: Path,
+) -> None:
+    small = a_federation(tmp_path, joined=False)
+    site = small.sites["hospital-a"]
+    export(small.coordinator, small.medium())
+    shutil.copytree(small.medium(), small.root / "good")
+    (path,) = small.medium().glob("*.start.json")
+    sign_for_a_release(path, small.coordinator.private_key())
+    for other in small.medium().iterdir():
+        if path.name not in other.name:
+            other.unlink()
+    found = refused(site, small.medium())
+    assert isinstance(found, SignatureError)
+    assert found.found == "namespace brainfed-release"
+    assert "refused" not in verdicts(take(site, small.root / "good"))
+
+
+def test_a_roster_that_the_recovery_key_signed_for_a_release_is_refused(small: Small) -> None:
+    site, lead = small.sites["hospital-a"], small.coordinator
+    key = signature.load_key(lead.recovery_path)
+    rotate(lead, recovery=lead.recovery_path)
+    path = Path(shutil.copy(federation.roster_path(lead, 2), small.medium()))
+    sign_for_a_release(path, key)
+    assert isinstance(refused(site, small.medium()), SignatureError)
+    sign(path, key)
+    assert verdicts(take(site, small.medium())) == ["accepted"]
+    assert federation.load(site).roster.version == 2
+
+
+def test_an_enrolment_signed_for_a_release_is_refused(small: Small, tmp_path: Path) -> None:
+    late = a_workspace(tmp_path / "late", Role.SITE, "hospital-c")
+    path = Path(shutil.copy(enrolment_of(late), small.medium()))
+    sign_for_a_release(path, late.private_key())
+    assert isinstance(refused(small.coordinator, small.medium()), SignatureError)
+
+
 def test_a_start_signed_by_a_site_joins_nobody(tmp_path: Path) -> None:
     small = a_federation(tmp_path, joined=False)
     export(small.coordinator, small.medium())
@@ -641,6 +686,115 @@ def test_refused_copies_are_not_piled_up_until_the_end(small: Small) -> None:
     receive(small.coordinator, [small.medium()], confirm=say_yes, progress=look)
     assert len(in_the_inbox) == 20
     assert max(in_the_inbox) <= 1
+
+
+# --- what waits in the inbox -------------------------------------------------------------------
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes that lie in the inbox whenever a file's turn to be accepted comes."""
+    sizes: list[int] = []
+    original = accept.accept
+
+    def look(place: Workspace, *arguments: object, **named: object) -> object:
+        sizes.append(sum(path.stat().st_size for path in place.inbox.iterdir()))
+        return original(place, *arguments, **named)
+
+    monkeypatch.setattr(accept, "accept", look)
+    return sizes
+
+
+def keep(monkeypatch: pytest.MonkeyPatch, n_bytes: int, n_weights: int = 0) -> None:
+    monkeypatch.setattr(receive_module, "KEPT_BYTES", n_bytes)
+    monkeypatch.setattr(receive_module, "KEPT_WEIGHTS", n_weights)
+
+
+def test_what_does_not_fit_into_the_inbox_is_copied_again_in_its_turn(
+    small: Small, monkeypatch: pytest.MonkeyPatch, inbox: list[int]
+) -> None:
+    close_round(small)
+    late = a_workspace(small.root / "late", Role.SITE, "hospital-c")
+    admit(small.coordinator, [enrolment_of(late)], confirm=say_yes)
+    export(small.coordinator, small.medium("back"))
+    stick = small.medium("stick")
+    with zipfile.ZipFile(stick / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, path in enumerate(sorted(small.medium("back").iterdir())):
+            if "packing-list" not in path.name:
+                archive.write(path, f"renamed-{number}")
+    site = without_round_1(small.sites["hospital-a"])
+    other = copy_of(small, small.root / "other").sites["hospital-a"]
+    reference = take(site, stick)
+    keep(monkeypatch, 0)
+    inbox.clear()
+    done = take(other, stick)
+    assert [(f.name, f.verdict, f.what) for f in done.files] == [
+        (f.name, f.verdict, f.what) for f in reference.files
+    ]
+    assert verdicts(done).count("accepted") >= 3
+    assert snapshot(other) == snapshot(site)
+    largest = max(path.stat().st_size for path in small.medium("back").iterdir())
+    assert 0 < max(inbox) <= largest + sshsig.MAX_SIGNATURE_BYTES
+
+
+def test_a_strangers_json_is_neither_kept_nor_copied_a_second_time(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        path = small.medium() / f"{number:02d}.json"
+        path.write_bytes(b'{"kind":"record","n":%d,"x":"%s"}' % (number, b"a" * 50_000))
+        sign(path, a_key(9))
+    keep(monkeypatch, 200_000)
+    copied = Counted(monkeypatch, atomic, "stage")
+    waiting = []
+    check = receive_module._Run._check_key
+
+    def look(run, staged) -> None:
+        waiting.append(sum(path.stat().st_size for path in small.coordinator.inbox.iterdir()))
+        check(run, staged)
+
+    monkeypatch.setattr(receive_module._Run, "_check_key", look)
+    done = take(small.coordinator, small.medium())
+    assert {type(file.error) for file in done.files} == {StrangerError}
+    assert copied.n == 2 * 30  # each with its signature, once
+    assert 100_000 < waiting[0] <= 200_000
+    assert waiting[-1] == 0  # each copy is gone after its turn
+    assert ledger.read(small.coordinator.ledger_path)[-1]["event"] == "refused"
+
+
+def test_many_weights_of_one_site_do_not_fill_the_inbox(
+    small: Small, monkeypatch: pytest.MonkeyPatch, inbox: list[int]
+) -> None:
+    site = small.sites["hospital-a"]
+    path = an_update_on_a_stick(small)
+    size = path.stat().st_size
+    for number in range(12):
+        other = small.medium() / f"u{number}"
+        shutil.copy(path, other)
+        attacks.put_value(other, 0, float(number))
+        sign(other, site)
+    keep(monkeypatch, 3 * size)
+    done = take(small.coordinator, small.medium())
+    assert sorted(set(verdicts(done))) == ["accepted", "refused"]
+    assert verdicts(done).count("accepted") == 1
+    assert len(inbox) == len(done.files)
+    assert max(inbox) <= 3 * size
+    assert not any(small.coordinator.inbox.iterdir())
+
+
+def test_a_file_that_changes_between_its_two_copies_is_refused(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = an_update_on_a_stick(small)
+    keep(monkeypatch, 0)
+    check = receive_module._Run._check_key
+
+    def swap(run, staged) -> None:
+        check(run, staged)
+        attacks.put_value(path, 0, 9.0)
+
+    monkeypatch.setattr(receive_module._Run, "_check_key", swap)
+    assert isinstance(refused(small.coordinator, small.medium()), SignatureError)
 
 
 # --- work that a medium can make ---------------------------------------------------------------

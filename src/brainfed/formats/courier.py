@@ -69,6 +69,31 @@ def recipient_of(path: Path) -> str:
     return str(_identity(path).to_public())
 
 
+def check_recipient(text: str, whose: str) -> None:
+    """Refuse a recipient for which nothing can be encrypted; every export would stop at it.
+
+    Without the extra only its form is known to be right.
+
+    Raises:
+        MalformedError: So it is.
+    """
+    if not is_available():
+        return
+    pyrage = _pyrage()
+    try:
+        pyrage.encrypt(b"probe", [pyrage.x25519.Recipient.from_str(text)])
+    except BaseException as error:  # a point of low order ends as a panic, which is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise MalformedError(
+            "The age recipient is none",
+            expected="what `brainfed key show` prints at its owner",
+            found=text,
+            where=whose,
+            hint=f"ask {whose} for a fresh enrolment",
+        ) from None
+
+
 def encrypt(source: Path, target: Path, recipients: Sequence[str]) -> None:
     """Encrypt a file for its readers, file to file; the new one has mode 0600.
 

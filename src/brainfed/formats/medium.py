@@ -209,12 +209,19 @@ def _files_of(source: Path) -> Iterator[Path]:
         plain = source.name.removesuffix(courier.SUFFIX)
         for name in dict.fromkeys((source.name, plain)):
             beside = source.with_name(name + SIGNATURE_SUFFIX)
-            if not beside.is_symlink() and beside.is_file():
+            if _is_regular(beside):
                 yield beside
     else:
         raise UsageError(
             "This is neither a file nor a folder", where=source, hint="give the medium's folder"
         )
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # not there; so is a name that is too long for the file system
+        return False
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:

@@ -40,6 +40,9 @@ class Shelf(Protocol):
     def acceptance(self, name: str, version: int) -> str | None:
         """Digest of a party's signed acceptance of a version of the plan; None without one."""
 
+    def roster(self, version: int) -> str | None:
+        """Digest of the signed roster of a version; None where it doesn't lie here."""
+
 
 class DiskShelf:
     """The rounds of a workspace."""
@@ -69,9 +72,17 @@ class DiskShelf:
 
     def acceptance(self, name: str, version: int) -> str | None:
         """See `Shelf`."""
-        path = federation.acceptance_path(self._workspace, name, version)
-        is_signed = path.exists() and signature.signature_path(path).exists()
-        return signature.digest_of(path).hex() if is_signed else None
+        return _digest(federation.acceptance_path(self._workspace, name, version))
+
+    def roster(self, version: int) -> str | None:
+        """See `Shelf`."""
+        return _digest(federation.roster_path(self._workspace, version))
+
+
+def _digest(path: Path) -> str | None:
+    """Digest of a signed file; None where there is none."""
+    is_signed = path.exists() and signature.signature_path(path).exists()
+    return signature.digest_of(path).hex() if is_signed else None
 
 
 def weights_of(

@@ -1,8 +1,9 @@
 """Zip files on a medium, as portals make them: their directory under a cap, members streamed.
 
 The directory is read once, into memory, after its size was checked against the end record; zipfile
-parses that copy alone, so a medium that changes underneath can't make it larger. Members are only
-ever streamed: under whose cap is the caller's matter. Nothing is unpacked under a name of the zip.
+parses that copy alone, and only once, so a medium that changes underneath can't make it larger.
+Members are only ever streamed: under whose cap is the caller's matter. Nothing is unpacked under a
+name of the zip.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ MAX_DIRECTORY_BYTES = 2**20
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _END = struct.Struct("<4s4H2LH")
 """The end record: mark, two disks, members here and in all, directory's size and start, comment."""
+_NO_MEMBERS = bytes(20) + _END.pack(b"PK\5\6", *[0] * 7)
+"""The end of an empty zip; no zip64 locator stands before it."""
 _MAX_COMMENT_BYTES = 2**16 - 1
 _BY_HAND = "unpack it by hand, and import the folder"
 
@@ -33,7 +36,7 @@ def members(stream: BinaryIO, where: Path) -> list[zipfile.ZipInfo]:
         MalformedError: Too many members, zip64, a password, another method, or damaged.
         ResourceError: The medium can't be read.
     """
-    with _as_ours(where), _archive(stream, where) as archive:
+    with _as_ours(where), _archive(_frozen(stream, where)) as archive:
         found = [info for info in archive.infolist() if not info.is_dir()]
     for info in found:
         if info.flag_bits & 1 or info.compress_type not in METHODS:
@@ -49,22 +52,23 @@ def members(stream: BinaryIO, where: Path) -> list[zipfile.ZipInfo]:
 
 @contextlib.contextmanager
 def member(stream: BinaryIO, info: zipfile.ZipInfo, where: Path) -> Iterator[BinaryIO]:
-    """Open a member for reading from its start to its end.
+    """Open a member for reading from its start to its end, without the directory.
 
     Raises:
         MalformedError: The zip is damaged, or becomes so while it is read.
         ResourceError: The medium can't be read.
     """
-    with (
-        _as_ours(where),
-        _archive(stream, where) as archive,
-        archive.open(info) as content,
-    ):
+    try:
+        n_bytes = stream.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise pour.unreadable(where, error) from None
+    empty = _Frozen(stream, n_bytes, _NO_MEMBERS)  # to parse it all for each would be quadratic
+    with _as_ours(where), _archive(empty) as archive, archive.open(info) as content:
         yield content  # type: ignore[misc]
 
 
-def _archive(stream: BinaryIO, where: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(cast("BinaryIO", _frozen(stream, where)))
+def _archive(frozen: "_Frozen") -> zipfile.ZipFile:
+    return zipfile.ZipFile(cast("BinaryIO", frozen))
 
 
 def _frozen(stream: BinaryIO, where: Path) -> "_Frozen":
@@ -130,15 +134,21 @@ class _Frozen:
         return self._at
 
     def read(self, n_bytes: int = -1) -> bytes:
+        left = self._start + len(self._end) - self._at if n_bytes < 0 else n_bytes
+        parts = []
+        while left > 0 and (piece := self._piece(left)):
+            parts.append(piece)
+            self._at += len(piece)
+            left -= len(piece)
+        return b"".join(parts)
+
+    def _piece(self, n_bytes: int) -> bytes:
+        """The next bytes, from one side of where the memory begins."""
         if self._at >= self._start:
             begin = self._at - self._start
-            piece = self._end[begin:] if n_bytes < 0 else self._end[begin : begin + n_bytes]
-        else:
-            left = self._start - self._at
-            self._stream.seek(self._at)
-            piece = self._stream.read(left if n_bytes < 0 else min(n_bytes, left))
-        self._at += len(piece)
-        return piece
+            return self._end[begin : begin + n_bytes]
+        self._stream.seek(self._at)
+        return self._stream.read(min(n_bytes, self._start - self._at))
 
 
 @contextlib.contextmanager

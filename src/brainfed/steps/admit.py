@@ -64,6 +64,9 @@ def admit(
     """
     place.require(Role.COORDINATOR)
     requests = [(enrolment.read_verified(path), path) for path in paths]
+    for request, _ in requests:
+        if request.recipient is not None:
+            courier.check_recipient(request.recipient, request.name)
     current = federation.newest_roster(place)
     entries = list(current.principals) if current else [_own_entry(place)]
     admitted, already, declined = [], [], []

@@ -26,6 +26,9 @@ from brainfed.steps.gather import DERIVED, Gathered, choose, gather
 from brainfed.steps.history import History, retrace
 from brainfed.steps.rederive import Outcome, RoundAudit
 
+MAX_LEDGER_BYTES = 2**28
+"""No workspace that is at work has a longer ledger; some millions of lines."""
+
 
 class Verdict(StrEnum):
     """How an audit ends."""
@@ -109,12 +112,16 @@ def _ledger_notes(root: Path) -> Iterator[str]:
     """What a party should know of its own ledger: a broken chain, or an end that was cut off."""
     path = Workspace(root, Role.AUDITOR, "").ledger_path
     try:
+        is_regular = path.is_file() and not path.is_symlink()
+        if path.exists() and not (is_regular and path.stat().st_size <= MAX_LEDGER_BYTES):
+            yield f"{path} is no regular file, or too long: it was not read."
+            return
         for file in ledger.missing(path, root / "rounds", root / "federation"):
             yield (
                 f"{path} tells nothing of {file.relative_to(root)}: its end was cut off, or a "
                 "command was killed before it wrote the line."
             )
-    except LedgerError as error:
+    except (LedgerError, OSError, TypeError, ValueError) as error:  # the last two: foreign JSON
         yield f"{path}: {error}"
 
 
@@ -232,7 +239,7 @@ def _check_derived(root: Path, found: Gathered, history: History) -> None:
         if not path.is_file():
             sentence = f"federation/{name}, which follows from signed files, is missing."
             history.find(FindingKind.MISSING, sentence, path)
-        elif path.read_bytes() != right:
+        elif path.stat().st_size != len(right) or path.read_bytes() != right:
             what = "the newest plan" if name == federation.PLAN else f"roster {roster.version}"
             sentence = f"This is not what follows from {what} that lies beside it."
             history.find(FindingKind.DERIVED, sentence, path)

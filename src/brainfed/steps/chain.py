@@ -14,9 +14,9 @@ from brainfed.formats.manifest import Kind
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.signature import Signed
-from brainfed.steps.findings import FindingKind, finding_of
+from brainfed.steps.findings import FindingKind, finding_of, twins
 from brainfed.steps.gather import Claim
-from brainfed.steps.history import History, twins
+from brainfed.steps.history import History
 from brainfed.steps.rederive import Outcome, RoundAudit, Weighty, check_claims, rederive
 
 Globals = dict[int, dict[str, Path]]
@@ -32,6 +32,9 @@ def follow(history: History, claims: Sequence[Claim], progress: Progress) -> tup
     for done, number in enumerate(sorted(numbers), start=1):
         files = check_claims(history, [c for c in claims if c.manifest.round == number])
         records = [(s, r) for s, r in history.records if r.round == number]
+        history.versions |= {r.global_digest: r.roster_version for _, r in records}
+        history.versions |= {s.digest: r.roster_version for s, r in records}
+        history.versions |= {f.signed.digest: f.manifest.roster_version for f in files}
         now = _Round(history, number, files, records, before.get(number - 1, {}))
         rows += now.rows()
         before = {number: now.globals()}
@@ -96,12 +99,14 @@ class _Round:
 
     def _edition(self, edition: int) -> list[RoundAudit]:
         """One edition: usually one record and one file of global weights."""
-        files = {f.signed.digest: f for f in self._of(Kind.GLOBAL) if f.manifest.edition == edition}
-        of_round = f"round {self.number}, edition {edition}"
         there = [f for f in self._of(Kind.GLOBAL) if f.manifest.edition == edition]
+        files = {f.signed.digest: f for f in there}
+        of_round = f"round {self.number}, edition {edition}"
         self._twins(f"the global weights of {of_round}", [(f.signed.digest, f.path) for f in there])
         for file in there:
-            self._check_parent("These global weights", file.manifest.parent, file.path, edition)
+            parent, what = file.manifest.parent, "These global weights"
+            self._check_parent(what, parent, file.path, edition)
+            self.history.rests_on(f"{what} are", file.manifest, file.path, parent)
             self._check_signer(file.signed, edition)
         if self.number == 0:
             return [RoundAudit(0, edition, (), (), (), Outcome.GIVEN, d, None) for d in files]
@@ -159,10 +164,14 @@ class _Round:
         """Hold a record against the roster, the plan, and the record and round before."""
         self._check_signer(signed, record.edition)
         self._check_parent("The record", record.parent, signed.path, record.edition)
+        before = (record.parent, record.supersedes, *(entry.digest for entry in record.inputs))
+        self.history.rests_on("The record is", record, signed.path, *before)
         plan = self.history.known.plan_of(self.number)
         ruled = (plan.aggregation.rule, plan.aggregation.weights)
         if (record.rule, record.weights_by) != ruled:
             self._record(signed, "The record aggregates by another rule than the plan's")
+        if record.next_site is not None:
+            self._record(signed, "The record says whose turn is next, but all sites work at once")
         n_included = sum(entry.status is InputStatus.INCLUDED for entry in record.inputs)
         if n_included < plan.participation.quorum_sites:
             self._record(signed, f"Only {n_included} sites are included, fewer than the quorum")
@@ -281,7 +290,7 @@ class _Round:
             self.history.findings.append(finding_of(error, signed.path, self.number))
 
     def _twins(self, what: str, versions: Iterable[tuple[str, Path]]) -> None:
-        twins(self.history, what, versions, self.number)
+        twins(self.history.findings, what, versions, self.number)
 
     def _record(self, signed: Signed, what: str) -> None:
         self._find(FindingKind.RECORD, f"{what}.", signed.path)

@@ -1,5 +1,6 @@
 """What an audit can find, one thing at a time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -65,6 +66,33 @@ def finding_of(error: BrainfedError, file: Path | None, round_number: int | None
     if error.found is not None:
         parts.append(f"Found: {error.found}.")
     return Finding(kind, " ".join(parts), file, round_number)
+
+
+def twins(
+    findings: list[Finding],
+    what: str,
+    versions: Iterable[tuple[str, Path]],
+    round_number: int | None,
+) -> None:
+    """Alarm where several digests claim one place; names every file.
+
+    Args:
+        findings: Where the finding goes.
+        what: The place, as in "two ...".
+        versions: Digest and path of each file that claims it.
+        round_number: Its round.
+    """
+    places: dict[str, list[Path]] = {}
+    for digest, path in versions:
+        places.setdefault(digest, []).append(path)
+    if len(places) > 1:
+        told = "; ".join(
+            f"{digest[:16]} in {', '.join(str(path) for path in paths)}"
+            for digest, paths in sorted(places.items())
+        )
+        last = sorted(places.items())[-1][1][0]
+        sentence = f"Two stories about {what}: {told}."
+        findings.append(Finding(FindingKind.TWO_STORIES, sentence, last, round_number))
 
 
 _KINDS_OF_ERRORS = (

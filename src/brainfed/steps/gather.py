@@ -12,12 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainfed.core import sshsig
-from brainfed.errors import (
-    BrainfedError,
-    MalformedError,
-    SignatureError,
-    UsageError,
-)
+from brainfed.errors import BrainfedError, MalformedError, SignatureError, UsageError
 from brainfed.formats import atomic, document, federation, signature, weights
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
@@ -120,14 +115,19 @@ def _files(folder: Path, found: Gathered) -> Iterator[Path]:
             found.workspaces.append(here)
             folders[:] = [inner for inner in folders if inner in EXCHANGED]
             files.clear()
-        if (here / "federation" / federation.START).is_file():
+        if _is_file(here / "federation" / federation.START):
             found.layouts.append(here)
         folders.sort()
         for file in sorted(files):
             path = here / file
             is_leftover = file.startswith(atomic.TEMPORARY_PREFIX)
-            if not is_leftover and path.is_file() and not path.is_symlink():
+            if not is_leftover and _is_file(path) and not path.is_symlink():
                 yield path
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file lies there; none does under a name that is too long for the disk."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises at such a name
 
 
 def _look(path: Path, found: Gathered) -> None:
@@ -139,13 +139,13 @@ def _look(path: Path, found: Gathered) -> None:
     try:
         claim, data = _claim(path), _json(path)
     except OSError as error:
-        if beside.is_file():
+        if _is_file(beside):
             sentence = f"The file can't be read ({error.strerror})."
             found.findings.append(Finding(FindingKind.MISSING, sentence, path))
         return
     kind = None if data is None else _kind(data)
     is_ours = claim is not None or kind is not None
-    if not beside.is_file():
+    if not _is_file(beside):
         if is_ours:
             found.unsigned.append((path, claim.manifest.round if claim else _round(data)))
         elif path.name not in DERIVED:

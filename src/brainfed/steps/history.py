@@ -3,15 +3,16 @@
 Everything hangs on start.json, whose digest is the federation's name: the rosters are followed from
 the one in it, backwards by digest and forwards by signature, and each plan from the one before. A
 file is judged by the roster that it was signed under, so what a key signed before it was revoked
-stays good.
+stays good. A party names the newest roster that it knows, which may be older than its own key.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from brainfed.errors import BrainfedError, StrangerError
+from brainfed.core.sshsig import PublicKey
+from brainfed.errors import BrainfedError, StrangerError, WrongFederationError
 from brainfed.formats import enrolment, federation, verify
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
@@ -26,7 +27,7 @@ from brainfed.formats.roster import Role, Roster
 from brainfed.formats.scores import Scores
 from brainfed.formats.signature import Signed
 from brainfed.formats.start import Start
-from brainfed.steps.findings import Finding, FindingKind, finding_of
+from brainfed.steps.findings import Finding, FindingKind, finding_of, twins
 from brainfed.steps.gather import Gathered
 
 Content = TypeVar("Content")
@@ -44,6 +45,8 @@ class History:
     """By site and version of the plan."""
     records: list[tuple[Signed, Record]] = field(default_factory=list)
     finals: list[tuple[Signed, Final]] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
+    """The version of the roster that each file of a round names, by digest."""
     missing: set[str] = field(default_factory=set)
     """What has been named as missing, so that it is named once."""
     knows_newest: dict[type[Roster | Amendment], bool] = field(
@@ -51,9 +54,24 @@ class History:
     )
     """Whether no file names a newer one than those that are here."""
 
-    def at(self, roster_version: int) -> Federation:
-        """The federation under an older roster; under the newest where that one isn't here."""
-        return replace(self.known, roster=self.rosters.get(roster_version, self.known.roster))
+    def at(self, roster_version: int, key: PublicKey | None = None) -> Federation:
+        """The federation under an older roster; under the newest where that one isn't here.
+
+        Given the key of a signature: under the first roster from that one on that names the key.
+        """
+        named = self.rosters.get(roster_version, self.known.roster)
+        later = [self.rosters[v] for v in sorted(self.rosters) if v >= roster_version]
+        holding = (r for r in later if key and any(p.key == key.line for p in r.principals))
+        return replace(self.known, roster=next(holding, named))
+
+    def rests_on(self, what: str, about: Manifest | Record, file: Path, *on: str | None) -> None:
+        """The coordinator knows every roster: it names none older than the files it builds on."""
+        first = self.known.start.roster.version
+        newest = max(self.versions.get(digest or "", first) for digest in on)
+        if about.roster_version < newest:
+            under = f"{what} under version {about.roster_version} of the roster"
+            sentence = f"{under}, but a file that came before is under version {newest}."
+            self.find(FindingKind.RECORD, sentence, file, about.round)
 
     def miss(self, what: str, file: Path | None = None, round_number: int | None = None) -> None:
         """Name something that isn't here, once."""
@@ -138,31 +156,6 @@ def _start(found: Gathered) -> Start | None:
     return good
 
 
-def twins(
-    history: History, what: str, versions: Iterable[tuple[str, Path]], round_number: int | None
-) -> None:
-    """Alarm where several digests claim one place; names every file.
-
-    Args:
-        history: Where the finding goes.
-        what: The place, as in "two ...".
-        versions: Digest and path of each file that claims it.
-        round_number: Its round.
-    """
-    places: dict[str, list[Path]] = {}
-    for digest, path in versions:
-        places.setdefault(digest, []).append(path)
-    if len(places) > 1:
-        told = "; ".join(
-            f"{digest[:16]} in {', '.join(str(path) for path in paths)}"
-            for digest, paths in sorted(places.items())
-        )
-        last = sorted(places.items())[-1][1][0]
-        history.find(
-            FindingKind.TWO_STORIES, f"Two stories about {what}: {told}.", last, round_number
-        )
-
-
 def _grouped(
     papers: list[tuple[Signed, Content]], version: Callable[[Content], int]
 ) -> dict[int, list[tuple[Signed, Content]]]:
@@ -190,7 +183,7 @@ def _follow_rosters(history: History, papers: list[tuple[Signed, Roster]]) -> No
     history.known = replace(history.known, roster=chosen[newest])
     for version, there in by_version.items():
         stories = [(signed.digest, signed.path) for signed, _ in there]
-        twins(history, f"version {version} of the roster", stories, None)
+        twins(history.findings, f"version {version} of the roster", stories, None)
         for signed, roster in there:
             error = _roster_error(history, signed, roster)
             if error is not None:
@@ -206,6 +199,14 @@ def _follow_rosters(history: History, papers: list[tuple[Signed, Roster]]) -> No
 def _roster_error(history: History, signed: Signed, roster: Roster) -> BrainfedError | None:
     """Why a roster can't come after the one before it; None where it can."""
     before = max((v for v in history.rosters if v < roster.version), default=None)
+    is_before_start = roster.version <= history.known.start.roster.version
+    belongs = None if is_before_start else history.known.digest
+    if roster.federation != belongs:
+        return WrongFederationError(
+            "The roster doesn't name the federation that it is of",
+            expected=str(belongs)[:16],
+            found=str(roster.federation)[:16],
+        )
     try:
         if before is None:
             verify.check_coordinator(signed.key, replace(history.known, roster=roster), signed.path)
@@ -221,7 +222,7 @@ def _follow_plans(history: History, papers: list[tuple[Signed, Amendment]]) -> N
     by_version = _grouped(papers, lambda amendment: amendment.plan.version)
     for version, there in by_version.items():
         stories = [(signed.digest, signed.path) for signed, _ in there]
-        twins(history, f"version {version} of the plan", stories, None)
+        twins(history.findings, f"version {version} of the plan", stories, None)
         for gap in range(len(history.known.plans) + 1, version):
             history.miss(f"The amendment to version {gap} of the plan is missing")
         for signed, amendment in there:
@@ -276,8 +277,10 @@ def _judged(
         if not history.can_judge(content, signed.path):
             continue
         try:
-            at = history.at(content.roster_version)
+            at = history.at(content.roster_version, signed.key)
             verify.check_document(type(content), content.dumps(), signed, at)
+            if isinstance(content, Scores | Approval | Final):  # records: by edition, in the chain
+                history.known.roster.signer(signed.key, content.round)
             good.append((signed, content))
         except BrainfedError as error:
             number = getattr(content, "round", None)

@@ -31,11 +31,13 @@ from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.document import Document
 from brainfed.formats.federation import PlanInForce
+from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
 from brainfed.formats.signature import Signed
 from brainfed.formats.start import Start
-from brainfed.steps.judge_round import TWO_STORIES, judge_record, judge_weights
+from brainfed.steps.judge_record import judge_record
+from brainfed.steps.judge_round import TWO_STORIES, judge_weights
 from brainfed.steps.verdict import Outcome, Party, Verdict
 
 WEIGHTS = "weights"
@@ -65,6 +67,7 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
     """
     if kind == WEIGHTS:
         file = verify.check_weights(stream, n_bytes, signed, party.known)
+        _check_edition(file.manifest, signed, party)
         return Judged(judge_weights(file, party), file.manifest)
     data = document.capped(stream, signed.path)
     if kind == "start":
@@ -73,6 +76,7 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
         return _judge_roster(data, signed, party)
     if kind == "record":
         record = verify.check_document(Record, data, signed, party.known)
+        _check_edition(record, signed, party)
         return Judged(judge_record(record, signed, party), record)
     if kind == "amendment":
         return _judge_amendment(data, signed, party)
@@ -84,6 +88,13 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
         found=kind[:40],
         where=signed.path,
     )
+
+
+def _check_edition(about: Manifest | Record, signed: Signed, party: Party) -> None:
+    """A closed round can be closed again, but not by a key of the coordinator that was replaced."""
+    is_update = isinstance(about, Manifest) and about.kind is Kind.UPDATE
+    if about.edition > 1 and not is_update:
+        verify.check_coordinator(signed.key, party.known, signed.path)
 
 
 def check_start(data: bytes, signed: Signed) -> Start:
@@ -146,17 +157,32 @@ def _judge_roster(data: bytes, signed: Signed, party: Party) -> Judged:
             where=signed.path,
         )
     if roster.version == mine.version:
-        raise ConflictError(
-            f"Two rosters of one version: {TWO_STORIES}",
-            expected=mine.digest[:16],
-            found=signed.digest[:16],
-            where=signed.path,
-            hint="compare both files with the coordinator before going on",
-        )
+        raise _two_rosters(mine.digest, signed)
     if roster.version < known.roster.version:
+        there = party.shelf.roster(roster.version)
+        if there not in {None, signed.digest}:
+            raise _two_rosters(str(there), signed)
         return already
+    if roster.version > known.roster.version + 1:
+        raise WrongRoundError(
+            "The rosters before this one are missing",
+            expected=f"version {known.roster.version + 1} first",
+            found=what,
+            where=signed.path,
+            hint="the coordinator's export holds all of them: import its whole folder",
+        )
     roster.check_follows(known.roster, signed.key)
     return Judged(Outcome(Verdict.ACCEPTED, what, signed.digest), roster)
+
+
+def _two_rosters(there: str, signed: Signed) -> ConflictError:
+    return ConflictError(
+        f"Two rosters of one version: {TWO_STORIES}",
+        expected=there[:16],
+        found=signed.digest[:16],
+        where=signed.path,
+        hint="compare both files with the coordinator before going on",
+    )
 
 
 def _judge_amendment(data: bytes, signed: Signed, party: Party) -> Judged:
@@ -202,10 +228,6 @@ def _judge_acceptance(data: bytes, signed: Signed, party: Party) -> Judged:
     what = f"{content.sender} accepts version {content.plan.version} of the plan"
     if party.role is not Role.COORDINATOR:
         return Judged(Outcome(Verdict.IGNORED, f"{what}: for the coordinator"), content)
-    there = party.shelf.acceptance(content.sender, content.plan.version)
-    if there is not None:
-        # A second one, signed on another day, says nothing new.
-        return Judged(Outcome(Verdict.ALREADY, what, signed.digest), content)
     if not any(_is_acceptance_of(content, entry) for entry in known.plans):
         raise WrongFederationError(
             "The acceptance is of another plan than this federation's",
@@ -214,6 +236,9 @@ def _judge_acceptance(data: bytes, signed: Signed, party: Party) -> Judged:
             where=signed.path,
             hint=f"{content.sender} was shown another plan: compare both with `brainfed audit`",
         )
+    if party.shelf.acceptance(content.sender, content.plan.version) is not None:
+        # A second one, signed on another day, says nothing new.
+        return Judged(Outcome(Verdict.ALREADY, what, signed.digest), content)
     return Judged(Outcome(Verdict.ACCEPTED, what, signed.digest), content)
 
 

@@ -1,17 +1,15 @@
-"""What the files of a round mean to a party: records, updates, global weights. No disk."""
+"""What the weight files of a round mean to a party: updates, global weights. No disk."""
 
+from brainfed.core.averaging import MAX_TOTAL_WEIGHT
 from brainfed.errors import (
     ConflictError,
     MalformedError,
     StrangerError,
-    WrongFederationError,
     WrongRoundError,
 )
 from brainfed.formats.manifest import Kind
-from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.shelf import Lying, records_of, weights_of
-from brainfed.formats.signature import Signed
 from brainfed.formats.weights import WeightsFile
 from brainfed.plan import WeightBy
 from brainfed.steps.verdict import Outcome, Party, Verdict
@@ -81,7 +79,7 @@ def _judge_update(file: WeightsFile, party: Party) -> Outcome:
             hint=f"{manifest.sender} imports the newest global weights and trains from them; "
             "if it did, two stories were told: audit both folders",
         )
-    _require_weight(file, party.known.plan_of(manifest.round).aggregation.weights)
+    _check_weight(file, party, party.known.plan_of(manifest.round).aggregation.weights)
     return Outcome(Verdict.ACCEPTED, what, file.digest)
 
 
@@ -93,23 +91,31 @@ def _counts(there: Lying, party: Party) -> bool:
     return since is None or there.about.round < since
 
 
-def _require_weight(file: WeightsFile, by: WeightBy) -> None:
-    if not getattr(file.manifest, f"n_{by}"):
+def _check_weight(file: WeightsFile, party: Party, by: WeightBy) -> None:
+    """The weight must be there, and so small that all sites' weights can be averaged exactly.
+
+    Whether the count is true, nobody here can know; but none may keep a round from closing.
+    """
+    most = (MAX_TOTAL_WEIGHT - 1) // max(1, len(party.known.roster.sites))
+    weight = getattr(file.manifest, f"n_{by}")
+    if not weight or weight > most:
         raise MalformedError(
-            "The update has no weight in the mean",
-            expected=f"at least 1 of {by} to train on",
-            found=0,
+            "The update's weight in the mean can't be used",
+            expected=f"1 to {most} {by} to train on",
+            found=weight,
             where=file.path,
+            hint=f"ask {file.manifest.sender} how many {by} it trained on",
         )
 
 
 def newest_global(party: Party) -> Lying | None:
     """The global weights of the newest round, of the newest edition."""
     newest = party.shelf.newest()
-    return None if newest is None else _global_of(party, newest)
+    return None if newest is None else global_of(party, newest)
 
 
-def _global_of(party: Party, round_number: int) -> Lying | None:
+def global_of(party: Party, round_number: int) -> Lying | None:
+    """The global weights of a round, of the newest edition; None without any."""
     found = weights_of(party.shelf, round_number, Kind.GLOBAL)
     return max(found, key=lambda entry: entry.about.edition) if found else None
 
@@ -130,7 +136,16 @@ def _judge_global(file: WeightsFile, party: Party) -> Outcome:
             )
     if party.role is Role.COORDINATOR:
         raise ConflictError("Global weights that this coordinator didn't make", where=file.path)
-    before = _global_of(party, manifest.round - 1) if manifest.round else None
+    last = max(entry.plan.rounds for entry in party.known.plans)
+    if manifest.round > last:
+        raise WrongRoundError(
+            "The global weights are of a round that the plan doesn't have",
+            expected=f"at most round {last}",
+            found=f"round {manifest.round}",
+            where=file.path,
+            hint="ask the coordinator",
+        )
+    before = global_of(party, manifest.round - 1) if manifest.round else None
     if before is not None and before.digest != manifest.parent:
         raise WrongRoundError(
             "The global weights don't follow those of the round before",
@@ -152,111 +167,6 @@ def _judge_global(file: WeightsFile, party: Party) -> Outcome:
                 hint=KEEP,
             )
     return Outcome(Verdict.ACCEPTED, what, file.digest)
-
-
-def judge_record(record: Record, signed: Signed, party: Party) -> Outcome:
-    """Hold a record, checked by `formats.verify`, against what lies here.
-
-    Raises:
-        FileRefusedError: It doesn't belong here.
-    """
-    check_takes_part(party)
-    what = f"the record of round {record.round}"
-    for entry, there in records_of(party.shelf, record.round):
-        if entry.digest == signed.digest:
-            return Outcome(Verdict.ALREADY, what, signed.digest)
-        if there.edition == record.edition:
-            raise ConflictError(
-                f"Two records of one round and edition: {TWO_STORIES}",
-                expected=f"{entry.path.name}, {entry.digest[:16]}",
-                found=f"{what}, {signed.digest[:16]}",
-                where=signed.path,
-                hint=KEEP,
-            )
-    if party.role is Role.COORDINATOR:
-        raise ConflictError("A record that this coordinator didn't make", where=signed.path)
-    _check_rule(record, party, signed)
-    _check_globals(record, party, signed)
-    return Outcome(Verdict.ACCEPTED, f"{what} ({_own_part(record, party, signed)})", signed.digest)
-
-
-def _check_rule(record: Record, party: Party, signed: Signed) -> None:
-    """The record must aggregate by the plan's rule, and by sites of the roster alone."""
-    by_plan = party.known.plan_of(record.round).aggregation
-    if (record.rule, record.weights_by) != (by_plan.rule, by_plan.weights):
-        raise WrongFederationError(
-            "The record aggregates by another rule than the plan's",
-            expected=f"{by_plan.rule}, by {by_plan.weights}",
-            found=f"{record.rule}, by {record.weights_by}",
-            where=signed.path,
-            hint="ask the coordinator",
-        )
-    for entry in record.inputs:
-        found = party.known.roster.get(entry.sender)
-        if found is None or found.role is not Role.SITE:
-            raise StrangerError(
-                "The record names a site that is not in the roster",
-                found=entry.sender,
-                where=signed.path,
-                hint="import the newest roster from the coordinator; if it is the newest, ask",
-            )
-
-
-def _check_globals(record: Record, party: Party, signed: Signed) -> None:
-    """The record must name the global weights that lie here: of its round and the one before."""
-    before = _global_of(party, record.round - 1)
-    if before is not None and before.digest != record.parent:
-        raise WrongRoundError(
-            "The record starts from other global weights than those of the round before",
-            expected=f"{before.path.name}, {before.digest[:16]}",
-            found=record.parent[:16],
-            where=signed.path,
-            hint=KEEP,
-        )
-    for there in weights_of(party.shelf, record.round, Kind.GLOBAL):
-        if there.about.edition == record.edition and there.digest != record.global_digest:
-            raise ConflictError(
-                "The record names other global weights than those of its round that lie here",
-                expected=f"{there.path.name}, {there.digest[:16]}",
-                found=record.global_digest[:16],
-                where=signed.path,
-                hint=KEEP,
-            )
-
-
-def _own_part(record: Record, party: Party, signed: Signed) -> str:
-    """What the record says of this site's own update, which must be the one that was sent.
-
-    Raises:
-        ConflictError: It was averaged under another digest.
-    """
-    if party.role is not Role.SITE:
-        n_included = sum(e.status is InputStatus.INCLUDED for e in record.inputs)
-        return f"{n_included} of {len(record.inputs)} sites"
-    mine = next((entry for entry in record.inputs if entry.sender == party.name), None)
-    sent = weights_of(party.shelf, record.round, Kind.UPDATE, party.name)
-    if mine is None:
-        return "this site is not in it: it had not been admitted when the round was closed"
-    if mine.digest is not None and sent and mine.digest not in {e.digest for e in sent}:
-        raise ConflictError(
-            "The record names another update of this site than the one that lies here",
-            expected=f"{sent[-1].path.name}, {sent[-1].digest[:16]}",
-            found=mine.digest[:16],
-            where=signed.path,
-            hint="ask the coordinator which file was averaged under this site's name",
-        )
-    return _part_in_words(mine, record, has_sent=bool(sent))
-
-
-def _part_in_words(mine: Input, record: Record, *, has_sent: bool) -> str:
-    if mine.status is InputStatus.INCLUDED:
-        total = sum(entry.weight for entry in record.inputs)
-        return f"this site's update is in it, with weight {mine.weight} of {total}"
-    if mine.status is InputStatus.EXCLUDED:
-        return f"this site's update was LEFT OUT by the coordinator, reason: {mine.reason}"
-    if has_sent:
-        return "this site's update is NOT in it: the coordinator says that it had not come"
-    return "this site is absent from it and has sent nothing"
 
 
 def check_takes_part(party: Party) -> None:

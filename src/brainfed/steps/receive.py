@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainfed.core import sshsig
 from brainfed.core.progress import Progress, silent
 from brainfed.core.sshsig import PublicKey, Signature
 from brainfed.errors import (
@@ -22,10 +23,10 @@ from brainfed.errors import (
     StrangerError,
     WrongRoleError,
 )
-from brainfed.formats import atomic, federation, ledger, medium
+from brainfed.formats import federation, ledger, medium, weights
 from brainfed.formats.ledger import Event
 from brainfed.formats.medium import Item, Sniffed
-from brainfed.formats.signature import Signed, signature_path
+from brainfed.formats.signature import Signed
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import accept
 from brainfed.steps.accept import Confirm
@@ -35,6 +36,10 @@ from brainfed.steps.verdict import Verdict
 
 REFUSALS = (FileRefusedError, NotReadyError, WrongRoleError, PlanError)
 """What is wrong with one file and doesn't stop the others."""
+KEPT_BYTES = 2**26
+"""Of copies that wait in the inbox; what doesn't fit is copied again when its turn comes."""
+KEPT_WEIGHTS = 4
+"""Weight files of the plan's largest size that may wait there, should that be more."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class _Run:
         self._results: list[Received] = []
         self._notes: list[ledger.Entry] = []
         self._seen: dict[tuple[str, PublicKey], str] = {}
-        self._n_begun = 0
+        self._n_begun = self._n_kept_bytes = 0
 
     def all(self) -> list[Received]:
         """Signed JSON first: it says under which plan and by whose keys the rest is judged."""
@@ -117,6 +122,7 @@ class _Run:
         documents = [item for item in self._files if item.sniffed is Sniffed.JSON]
         others = [item for item in self._files if item.sniffed is not Sniffed.JSON]
         for items in (documents, others):
+            self._n_kept_bytes = 0  # none is left
             for staged in sorted(self._check_in(items), key=lambda staged: staged.order):
                 self._accept(staged)
         return self._results
@@ -171,16 +177,24 @@ class _Run:
             self._refuse(item, refusal)
 
     def _stage(self, item: Item, candidates: Sequence[Signature], staged: list[Staged]) -> None:
-        """Cap, copy, signature, kind; a second copy of the same signed bytes is not kept."""
+        """Cap, copy, signature, kind; a second copy of the same signed bytes is not kept.
+
+        Nor is one that would fill the disk before anybody asked by whose key it is.
+        """
         local = Path(f"{self._prefix}{self._n_begun:05d}-{len(staged):05d}")
         table = None if item.sniffed is Sniffed.JSON else self._federation().table
         copy = Incoming(item, local, table, self._place.identity_path)
         one = copy.stage(candidates, self._signatures)
         if self._is_repeated(item, one.signed):
-            atomic.remove(signature_path(local))
-            atomic.remove(local)
+            one.drop()
+            return
+        kept = self._n_kept_bytes + one.n_bytes
+        most = 0 if table is None else KEPT_WEIGHTS * weights.largest_file(table)
+        if kept <= max(KEPT_BYTES, most):
+            self._n_kept_bytes = kept
         else:
-            staged.append(one)
+            one.drop()
+        staged.append(one)
 
     def _is_repeated(self, item: Item, signed: Signed) -> bool:
         first = self._seen.get((signed.digest, signed.key))
@@ -196,8 +210,11 @@ class _Run:
         """Whose key; then the file is held against the state of the workspace."""
         item, signed = staged.item, staged.signed
         what = f"{staged.kind}, not yet agreed to"
+        is_ready = False
         try:
             self._check_key(staged)
+            staged.make_sure(self._signatures)
+            is_ready = True
             outcome = accept.accept(
                 self._place, signed, staged.kind, self._confirm, known=self._known
             )
@@ -209,9 +226,11 @@ class _Run:
             what = outcome.what
         finally:
             # What a person declined, or wasn't there to be asked, lies in its place all the same.
-            if not signed.path.exists():
+            is_in_place = is_ready and not signed.path.exists()
+            staged.drop()
+            if is_in_place:
                 self._place.note(Event.ACCEPTED, file=item.name, what=what, digest=signed.digest)
-        if staged.kind in {"start", "roster", "amendment"} and not signed.path.exists():
+        if is_in_place and staged.kind in {"start", "roster", "amendment"}:
             self._known = federation.load(self._place)
 
     def _check_key(self, staged: Staged) -> None:
@@ -219,16 +238,16 @@ class _Run:
 
         An enrolment comes from outside it, and a start before it; the recovery key signs rosters.
         """
-        if staged.kind == "enrolment" or self._known is None:
-            return
-        roster, key = self._known.roster, staged.signed.key
-        if staged.kind == "roster" and key.line == roster.recovery:
-            return
-        if staged.namespace != roster.entry(key).namespace:
+        expected, found = sshsig.NAMESPACE, staged.signature.namespace
+        if staged.kind != "enrolment" and self._known is not None:
+            roster, key = self._known.roster, staged.signed.key
+            if staged.kind != "roster" or key.line != roster.recovery:
+                expected = roster.entry(key).namespace
+        if found != expected:
             raise SignatureError(
                 "The signature is for another purpose",
-                expected=f"namespace {roster.entry(key).namespace}",
-                found=f"namespace {staged.namespace}",
+                expected=f"namespace {expected}",
+                found=f"namespace {found}",
             )
 
     def _federation(self) -> federation.Federation:

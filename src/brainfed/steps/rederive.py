@@ -115,7 +115,7 @@ def _can_judge(history: History, claim: Claim) -> bool:
 def _check(history: History, claim: Claim) -> Weighty | BrainfedError:
     try:
         signed = signature.verify_file(claim.path)
-        at = history.at(claim.manifest.roster_version)
+        at = history.at(claim.manifest.roster_version, signed.key)
         return Weighty(signed, rounds.verify_weights(claim.path, at, signed).manifest)
     except OSError as error:
         return ResourceError("The file can't be read", found=error.strerror, where=claim.path)

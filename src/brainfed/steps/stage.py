@@ -27,11 +27,37 @@ WEIGHTS = "weights"
 class Staged:
     """A local copy with its signature beside it, checked against it."""
 
-    item: Item
+    incoming: "Incoming"
     signed: Signed
-    namespace: str
+    signature: Signature
     kind: str
     order: tuple[int, ...]
+
+    @property
+    def item(self) -> Item:
+        """What it is a copy of."""
+        return self.incoming.item
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes of the disk, counting its signature at its cap."""
+        return self.signed.path.stat().st_size + sshsig.MAX_SIGNATURE_BYTES
+
+    def make_sure(self, signatures: Signatures) -> None:
+        """Copy it again, under the same signature, where its copy was dropped.
+
+        Raises:
+            SignatureError: These bytes are not on the medium any more.
+            FileRefusedError: Likewise; no copy is left.
+            ResourceError: The medium can't be read or the disk refuses.
+        """
+        if not self.signed.path.exists():
+            self.incoming.stage([self.signature], signatures)
+
+    def drop(self) -> None:
+        """Remove what is left of the copy."""
+        atomic.remove(signature_path(self.signed.path))
+        atomic.remove(self.signed.path)
 
 
 @contextlib.contextmanager
@@ -78,7 +104,7 @@ class Incoming:
             name_the_original(error, local, self.item)
             raise
         signed = Signed(local, found.key, digests["sha256"].hex())
-        return Staged(self.item, signed, found.namespace, kind, order)
+        return Staged(self, signed, found, kind, order)
 
     def _copy(self, hashes: set[str]) -> dict[str, bytes]:
         item, names = self.item, sorted(hashes)
