@@ -80,6 +80,10 @@ class Principal(Document):
         """Whether its key counts in every round to come."""
         return self.status is Status.ACTIVE
 
+    def revoked(self, since: int) -> "Principal":
+        """The entry once its key counts no more, from a round on."""
+        return self.model_copy(update={"status": Status.REVOKED, "revoked_since": since})
+
     @property
     def namespace(self) -> str:
         """What its signatures are for."""

@@ -76,6 +76,12 @@ def newest_round(workspace: Workspace) -> int | None:
     return closed[-1] if closed else None
 
 
+def open_round(workspace: Workspace) -> int:
+    """The round that is to be closed next; 0 before the first global weights."""
+    newest = newest_round(workspace)
+    return 0 if newest is None else newest + 1
+
+
 def newest_global(workspace: Workspace, federation: Federation) -> WeightsFile:
     """The newest global weights, checked.
 

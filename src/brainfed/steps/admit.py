@@ -17,9 +17,9 @@ from brainfed.formats import (
 )
 from brainfed.formats.enrolment import Enrolment
 from brainfed.formats.ledger import Event
-from brainfed.formats.roster import Principal, Role, Roster, Status
+from brainfed.formats.roster import Principal, Role, Roster
 from brainfed.formats.workspace import Workspace
-from brainfed.steps import exchange, rosters
+from brainfed.steps import exchange, keys, rosters
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def admit(
             continue
         elif before is not None and before.is_active:
             entries.remove(before)
-            entries.append(_revoked(before, _open_round(place) + 1))
+            entries.append(before.revoked(rounds.open_round(place) + 1))
         entries.append(_entry_of(request))
         admitted.append(request.name)
         taken.append((request, path))
@@ -103,14 +103,11 @@ def admit(
 
 def _own_entry(place: Workspace) -> Principal:
     """The coordinator's own entry in the first roster."""
-    recipient = None
-    if place.identity_path.exists():
-        recipient = courier.recipient_of(place.identity_path)
     return Principal(
         name=place.name,
         role=Role.COORDINATOR,
         key=place.public_key().line,
-        recipient=recipient,
+        recipient=keys.recipient_of(place),
     )
 
 
@@ -163,15 +160,6 @@ def _candidate(request: Enrolment, before: Principal | None) -> Candidate:
         n_patients=request.n_patients,
         replaces=None if before is None else before.public_key.fingerprint,
     )
-
-
-def _open_round(place: Workspace) -> int:
-    newest = rounds.newest_round(place)
-    return 0 if newest is None else newest + 1
-
-
-def _revoked(entry: Principal, since: int) -> Principal:
-    return entry.model_copy(update={"status": Status.REVOKED, "revoked_since": since})
 
 
 def _publish(
@@ -237,9 +225,9 @@ def revoke(place: Workspace, name: str) -> Revoked:
         )
     already = not entry.is_active
     if not already:
-        since = _open_round(place)
+        since = rounds.open_round(place)
         entries = [p for p in current.principals if p != entry]
-        entry = _revoked(entry, since)
+        entry = entry.revoked(since)
         current = _publish(place, [*entries, entry])
         place.note(
             Event.MADE,

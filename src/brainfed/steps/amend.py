@@ -80,8 +80,7 @@ def amend(place: Workspace, plan_path: Path, *, from_round: int, today: date) ->
 
 
 def _check_round(place: Workspace, known: Federation, from_round: int) -> None:
-    newest = rounds.newest_round(place)
-    first = max(known.plans[-1].from_round, 1 if newest is None else newest + 1)
+    first = max(known.plans[-1].from_round, rounds.open_round(place), 1)
     if from_round < first:
         raise UsageError(
             "A new plan can't begin in a round that is closed, or before an earlier amendment",

@@ -122,17 +122,18 @@ def _own_part(record: Record, party: Party, signed: Signed) -> str:
 
 
 def _check_own_weight(mine: Input, record: Record, sent: Sequence[Lying], signed: Signed) -> None:
-    for entry in sent:
-        said = getattr(entry.about, f"n_{record.weights_by}")
-        is_it = mine.status is InputStatus.INCLUDED and mine.digest == entry.digest
-        if is_it and mine.weight != said:
-            raise ConflictError(
-                "The record gives this site's update another weight than the update says",
-                expected=said,
-                found=mine.weight,
-                where=signed.path,
-                hint=KEEP,
-            )
+    """An update that is in the mean must have the weight that it declares."""
+    if mine.status is not InputStatus.INCLUDED:
+        return
+    declared = [getattr(e.about, f"n_{record.weights_by}") for e in sent if e.digest == mine.digest]
+    if declared and mine.weight not in declared:
+        raise ConflictError(
+            "The record gives this site's update another weight than the update says",
+            expected=declared[0],
+            found=mine.weight,
+            where=signed.path,
+            hint=KEEP,
+        )
 
 
 def _part_in_words(mine: Input, record: Record, *, has_sent: bool) -> str:

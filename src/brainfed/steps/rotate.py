@@ -18,7 +18,7 @@ from brainfed.errors import NotReadyError, UsageError, WorkspaceError
 from brainfed.formats import document, federation, rounds, signature, workspace
 from brainfed.formats.enrolment import Enrolment
 from brainfed.formats.ledger import Event
-from brainfed.formats.roster import Principal, Role, Roster, Status
+from brainfed.formats.roster import Principal, Role, Roster
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import exchange, keys, rosters
 
@@ -215,9 +215,7 @@ def _successor(place: Workspace, current: Roster, key: PublicKey) -> Roster:
     new one's.
     """
     old = current.coordinator
-    newest = rounds.newest_round(place)
-    since = 0 if newest is None else newest + 1
-    revoked = old.model_copy(update={"status": Status.REVOKED, "revoked_since": since})
+    revoked = old.revoked(rounds.open_round(place))
     new = Principal(name=old.name, role=old.role, key=key.line, recipient=keys.recipient_of(place))
     others = [e for e in current.principals if e != old]
     return rosters.successor(place, [*others, revoked, new])
