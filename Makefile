@@ -52,12 +52,14 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/generate.py
 
-# torch first: its pinned version is the CPU build where an index offers one.
+# torch first: its pinned version is the CPU build where an index offers one. Of nilearn and deepbet
+# brainfed reads one file each, so they come without what they would bring along.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis
-	$(PIP) --no-build-isolation -e '.[encrypt]'
+	$(PIP) --no-build-isolation -e '.[encrypt,dicom]'
+	$(PIP) --no-deps nilearn deepbet
 	touch $(READY)
 
 clean:

@@ -14,8 +14,11 @@ from pydantic.fields import FieldInfo
 
 from brainfed import errors
 from brainfed.cli.app import app
+from brainfed.core.flaws import FlawedScanError
 from brainfed.plan import SLUG, Plan, Section
-from brainfed.steps.preprocess import RefusedCasesError
+from brainfed.steps.case_rows import RefusedCasesError
+from brainfed.steps.check_rows import BadCasesError
+from brainfed.steps.make_case import NotAlignedError
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Made by docs/generate.py; don't edit. -->"
@@ -229,7 +232,7 @@ def error_classes() -> list[type[errors.BrainfedError]]:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.BrainfedError)
     ]
-    return [*tree, RefusedCasesError]
+    return [*tree, FlawedScanError, NotAlignedError, BadCasesError, RefusedCasesError]
 
 
 def _sentence(kind: type[errors.BrainfedError]) -> str:

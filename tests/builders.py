@@ -13,7 +13,8 @@ from brainfed import plan as plans
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.volume import Geometry, to_image
 from brainfed.formats import dataset, identities
-from brainfed.formats.dataset import Case, CaseEntry, Index, Source, SplitFile, Subset
+from brainfed.formats.case_file import IDENTITY, Native, Quality
+from brainfed.formats.dataset import Case, CaseEntry, Index, Source, SplitFile, Subset, Verdict
 from brainfed.plan import Plan
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -123,16 +124,24 @@ def a_case(
         label=label,
         brain_mask=brain,
         protocol=LabelProtocol.BRATS2017,
+        label_origin=None,
         spacing_mm=(3.0, 2.0, 2.0),
         spacing_nominal=False,
         present=tuple(True for _ in modalities),
         data_digest=plans.data_digest(plan),
-        native=geometry,
+        natives=tuple(Native(geometry, IDENTITY) for _ in modalities),
         geometry=geometry,
+        quality=Quality(
+            verdict=Verdict.OK,
+            findings=(),
+            tumour_lost_fraction=0.0,
+            tumour_outside_brain_fraction=0.0,
+            brain_lost_fraction=0.0,
+        ),
         source=Source(
             digest=_hash(f"source {name} {seed}"),
             scan_digests=(_hash(f"scan {name} {seed}"),),
-            tumour_lost_fraction=0.0,
+            recipe=_hash("recipe"),
         ),
     )
 

@@ -99,6 +99,8 @@ def test_the_data_digest_changes_with_what_a_case_holds_and_with_nothing_else() 
         {"split": {"test": 0.1}},
         {"intensity": {"zscore": "volume"}},
         {"cohort": {"treatment": "any"}},
+        {"preparation": {"space": "reference"}},
+        {"preparation": {"brain": "classical"}},
     ):
         assert plans.data_digest(a_plan(**change)) != plain
 
@@ -241,3 +243,43 @@ def test_a_negative_zero_is_written_as_zero() -> None:
     text = b'name = "x"\n[grid]\nin_plane_mm = -0.0\n'
 
     assert plans.render(plans.parse(text)) == plans.render(plans.parse(b'name = "x"'))
+
+
+FORMAT_1 = b'format = 1\nname = "a"\n'
+ATLAS = {"space": "atlas", "atlas": "spgr.nii.gz", "atlas_sha256": "0a" * 32}
+
+
+def test_a_plan_of_format_1_is_written_without_the_later_tables() -> None:
+    old, new = plans.parse(FORMAT_1), plans.parse(b'name = "a"\n')
+    assert (old.format, new.format) == (1, 2)
+    assert "preparation" not in plans.render(old)
+    assert "[preparation]" in plans.render(new)
+    assert plans.render(plans.parse(plans.render(old).encode())) == plans.render(old)
+    assert not any(key.startswith("preparation") for key in plans.flat(old))
+    assert old.preparation == new.preparation  # it means what the defaults say
+
+
+def test_the_digests_of_a_plan_of_format_1_are_what_they_were() -> None:
+    # As brainfed said before there was format 2.
+    old = plans.parse(FORMAT_1)
+    assert plans.data_digest(old).startswith("fd7e9f1b071a3272adf258dbec39afc3")
+    assert plans.plan_digest(old).startswith("d67bd2669d026b3fd8a0d83f433981e1")
+
+
+def test_a_table_that_came_later_is_refused_in_an_old_plan() -> None:
+    with pytest.raises(PlanError) as caught:
+        plans.parse(FORMAT_1 + b'[preparation]\nspace = "reference"\n')
+    assert "format = 2" in str(caught.value.expected)
+
+
+def test_an_atlas_needs_its_file_and_digest_and_no_other_space_has_one() -> None:
+    assert a_plan(preparation=ATLAS).preparation.atlas == "spgr.nii.gz"
+    for wrong in (
+        {"space": "atlas"},
+        {**ATLAS, "space": "reference"},
+        {**ATLAS, "atlas_sha256": ""},
+        {**ATLAS, "atlas": "../spgr.nii.gz"},
+        {**ATLAS, "atlas": "spgr.nrrd"},
+    ):
+        with pytest.raises(ValueError, match="atlas"):
+            a_plan(preparation=wrong)

@@ -23,7 +23,18 @@ from brainfed.core.metrics import Measure
 from brainfed.core.scoring import Summary
 from brainfed.core.volume import Geometry
 from brainfed.formats import dataset, identities, training_log
-from brainfed.formats.dataset import Case, Index, SkippedCase, Source, SplitFile, Subset
+from brainfed.formats.case_file import IDENTITY, Native
+from brainfed.formats.dataset import (
+    Case,
+    Index,
+    Quality,
+    SkippedCase,
+    Source,
+    SplitFile,
+    Subset,
+    Verdict,
+)
+from brainfed.formats.found_case import LabelOrigin
 from brainfed.plan import Region, SplitRule
 
 PAGES = Path(__file__).parent
@@ -179,16 +190,24 @@ def a_case(case: str, patient: str, data_digest: str) -> Case:
         label=label,
         brain_mask=np.zeros((2, 8, 8), np.bool_),
         protocol=LabelProtocol.BRATS2017,
+        label_origin=LabelOrigin.BY_HAND,
         spacing_mm=(3.0, 1.0, 1.0),
         spacing_nominal=False,
         present=(True,),
         data_digest=data_digest,
-        native=grid,
+        natives=(Native(grid, IDENTITY),),
         geometry=grid,
+        quality=Quality(
+            verdict=Verdict.OK,
+            findings=("flair: only 2 slices",),
+            tumour_lost_fraction=0.0,
+            tumour_outside_brain_fraction=0.0,
+            brain_lost_fraction=0.0,
+        ),
         source=Source(
             digest=sha256(b"the scan files"),
             scan_digests=(sha256(b"the voxels"),),
-            tumour_lost_fraction=0.0,
+            recipe=sha256(b"the recipe"),
         ),
     )
 
@@ -243,6 +262,7 @@ def examples() -> dict[str, str]:
         "layout": layout(update),
         "scores": shown(golden(f"{last}.hospital-a.scores.json")),
         "approval": shown(golden(f"{last}.hospital-a.release.approval.json")),
+        "erasure": shown(golden("federation/hospital-a.erasure.json")),
         "final": shown(golden(f"{last}.uni-lead.final.json")),
         "averaging-cases": averaging_cases(),
         "ledger": ledger_lines(),

@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -63,6 +64,24 @@ class Treatment(StrEnum):
     PRE_OPERATIVE = "pre-operative"
     POST_OPERATIVE = "post-operative"
     ANY = "any"
+
+
+class Space(StrEnum):
+    """Whose space the cases lie in."""
+
+    SCAN = "scan"
+    REFERENCE = "reference"
+    ATLAS = "atlas"
+    MNI152 = "mni152"
+
+
+class BrainMask(StrEnum):
+    """Where the mask of the brain comes from."""
+
+    HEAD = "head"
+    CLASSICAL = "classical"
+    DEEPBET = "deepbet"
+    GIVEN = "given"
 
 
 class ZScore(StrEnum):
@@ -190,11 +209,45 @@ class Scans(Section):
         return self
 
 
+class Preparation(Section):
+    """How scans as the hospital has them come into one space. Since format 2."""
+
+    space: Space = Space.SCAN
+    """`scan`: the scans of a case lie on one grid already, and stay on it. `reference`: the space
+    of the reference scan, at 1 mm. `atlas`: the space and grid of a file that each site lays down.
+    `mni152`: those of the MNI152 template that nilearn brings."""
+    reference: Modality = Modality.T1CE
+    """Scan that the others of a case are registered to; where it is missing t1, then flair."""
+    registration: bool = True
+    """Register the scans of a case to its reference; false where all sites deliver registered
+    ones."""
+    n4: bool = True
+    """Correct the shading (N4) of what registration looks at; the images keep theirs."""
+    brain: BrainMask = BrainMask.HEAD
+    """`head`: no brain extraction, whatever is not background; `classical` needs no package;
+    `deepbet` is a trained network; `given`: each site brings masks. A mask that a site gives for a
+    case counts under every choice but `head`; a stripped scan is its own mask."""
+    atlas: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99}\.nii(\.gz)?)?$")] = ""
+    """File name of the atlas, a skull-stripped T1; only for the space `atlas`."""
+    atlas_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Digest of the atlas file; only for the space `atlas`."""
+
+    @model_validator(mode="after")
+    def _atlas_where_needed(self) -> Self:
+        if (self.space is Space.ATLAS) != bool(self.atlas) or bool(self.atlas) != bool(
+            self.atlas_sha256
+        ):
+            raise ValueError(
+                'space = "atlas" needs atlas (a file name) and atlas_sha256, other spaces neither'
+            )
+        return self
+
+
 class Grid(Section):
-    """The pixel grid of a case. Slices are kept as they are: axial, all of them."""
+    """The pixel grid of a case. Slices are kept: axial, all those of the space it lies in."""
 
     in_plane_mm: Annotated[float, Field(ge=0, le=20)] = 0.0
-    """Pixel edge after resampling, in mm; 0 keeps the scan's own."""
+    """Pixel edge after resampling, in mm; 0 keeps that of the space."""
     size: tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]] = (
         128,
         128,
@@ -330,11 +383,19 @@ class Terms(Section):
     """Oldest brainfed that may take part."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Since:
+    """The plan format that brought a table."""
+
+    format: int
+
+
 class Plan(Section):
     """All that the parties must agree on before the start."""
 
-    format: Literal[1] = 1
-    """Version of the plan's keys; a later one may have more."""
+    format: Literal[1, 2] = 2
+    """Version of the plan's keys; a later one has more. Format 1 lacks the table preparation and
+    means what its defaults say."""
     name: Annotated[str, Field(pattern=SLUG)]
     """Short name; begins the names of the exchanged files."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
@@ -343,6 +404,7 @@ class Plan(Section):
     """Rounds that the rate schedule is made for."""
     cohort: Cohort = Cohort()
     scans: Scans = Scans()
+    preparation: Annotated[Preparation, _Since(2)] = Preparation()
     grid: Grid = Grid()
     intensity: Intensity = Intensity()
     split: Split = Split()
@@ -352,6 +414,13 @@ class Plan(Section):
     participation: Participation = Participation()
     exchange: Exchange = Exchange()
     terms: Terms = Terms()
+
+    @model_validator(mode="after")
+    def _knows_its_keys(self) -> Self:
+        for name, since in _later_tables(self.format):
+            if getattr(self, name) != Plan.model_fields[name].default:
+                raise ValueError(f"the table {name} needs format = {since}, not {self.format}")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -371,7 +440,21 @@ class Plan(Section):
         return self
 
 
-DATA_SECTIONS = ("cohort", "scans", "grid", "intensity", "split")
+def _later_tables(plan_format: int) -> Iterator[tuple[str, int]]:
+    """Tables that a plan of this format lacks, and the format that brought them."""
+    for name, field in Plan.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, _Since) and mark.format > plan_format:
+                yield name, mark.format
+
+
+def _content(plan: Plan, only: tuple[str, ...] | None = None) -> dict[str, Any]:
+    """The plan's keys as plain data, those that its format lacks left out (decision 9)."""
+    later = {name for name, _ in _later_tables(plan.format)}
+    return plan.model_dump(mode="json", include=set(only) if only else None, exclude=later)
+
+
+DATA_SECTIONS = ("cohort", "scans", "preparation", "grid", "intensity", "split")
 """Tables that decide what a case holds and where it goes; cases carry their digest."""
 
 
@@ -470,7 +553,7 @@ def render(plan: Plan, only: tuple[str, ...] | None = None) -> str:
         plan: The plan.
         only: Names of top-level tables to write; all where None.
     """
-    content = plan.model_dump(mode="json", include=set(only) if only else None)
+    content = _content(plan, only)
     return "\n".join(_render_table(content, "")).lstrip("\n") + "\n"
 
 
@@ -496,7 +579,7 @@ def flat(plan: Plan) -> dict[str, str]:
             else:
                 yield f"{prefix}{key}", _render_value(value)
 
-    return dict(walk(plan.model_dump(mode="json"), ""))
+    return dict(walk(_content(plan), ""))
 
 
 def _render_value(value: object) -> str:

@@ -111,7 +111,7 @@ def test_an_error_is_one_json_object_on_stdout(typed: Typed) -> None:
         (("frobnicate",), "frobnicate"),
         (("statsu",), "'status'"),
         (("split", "--frobnicate"), "--frobnicate"),
-        (("preprocess", "scans"), "--labels"),
+        (("preprocess",), "SCANS"),
         (("preprocess", "scans", "--labels", "brats"), "brats2012"),
         (("evaluate", "--subset", "train"), "train"),
         (("init", "client", "--name", "a"), "client"),

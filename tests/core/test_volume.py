@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -6,12 +8,14 @@ from hypothesis import strategies as st
 
 from brainfed.core.volume import (
     Geometry,
-    crop_or_pad,
-    cropped_geometry,
+    cropped,
     geometry_of,
-    lost_fraction,
+    in_plane,
+    isotropic,
+    outside_fraction,
+    resample,
     to_image,
-    to_plan_grid,
+    turned,
     z_score,
 )
 from brainfed.errors import ScanError
@@ -25,54 +29,82 @@ def a_ramp(shape: tuple[int, int, int] = (3, 20, 24)) -> np.ndarray:
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
+def planned(image: sitk.Image, grid: Grid, *, nearest: bool = False) -> sitk.Image:
+    image = turned(image)
+    return resample(image, in_plane(geometry_of(image), grid), nearest=nearest)
+
+
 def test_an_image_of_another_orientation_is_turned_to_lps() -> None:
     ramp = a_ramp()
     lps = to_image(ramp, a_geometry(ramp.shape))
     ras = sitk.DICOMOrient(lps, "RAS")
     assert not np.array_equal(sitk.GetArrayFromImage(ras), ramp)
-    turned = to_plan_grid(ras, Grid())
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(turned), ramp)
-    assert geometry_of(turned).difference(geometry_of(lps)) is None
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(turned(ras)), ramp)
+    assert geometry_of(turned(ras)).difference(geometry_of(lps)) is None
 
 
-def test_zero_spacing_keeps_the_scans_own_pixels() -> None:
-    image = to_image(a_ramp(), a_geometry((3, 20, 24)))
-    assert geometry_of(to_plan_grid(image, Grid(in_plane_mm=0))) == geometry_of(image)
+def test_zero_spacing_keeps_the_grid_and_every_value() -> None:
+    image = to_image(
+        np.random.default_rng(0).normal(size=(3, 20, 24)).astype(np.float32),
+        a_geometry((3, 20, 24)),
+    )
+    result = planned(image, Grid(in_plane_mm=0))
+    assert geometry_of(result) == geometry_of(image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(result), sitk.GetArrayFromImage(image))
 
 
 def test_resampling_changes_the_plane_only_and_keeps_the_middle() -> None:
     shape = (5, 40, 30)
     image = to_image(np.ones(shape, np.float32), a_geometry(shape, (4, 1, 1)))
-    result = to_plan_grid(image, Grid(in_plane_mm=2))
+    result = planned(image, Grid(in_plane_mm=2))
     assert result.GetSize() == (15, 20, 5)
     assert result.GetSpacing() == (2, 2, 4)
-    for picture in (image, result):
-        middle = [(n - 1) / 2 for n in picture.GetSize()]
-        place = picture.TransformContinuousIndexToPhysicalPoint(middle)
-        np.testing.assert_allclose(place, (-10 + 14.5, 5 + 19.5, 2 + 8))
+    assert_same_middle(image, result)
+
+
+def assert_same_middle(*images: sitk.Image) -> None:
+    places = [
+        image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+        for image in images
+    ]
+    for place in places[1:]:
+        np.testing.assert_allclose(place, places[0])
+
+
+def test_a_grid_of_cubes_has_the_same_middle_and_field_of_view() -> None:
+    shape = (24, 256, 240)
+    image = to_image(np.zeros(shape, np.uint8), a_geometry(shape, (5, 0.9, 0.9)))
+    cubes = isotropic(geometry_of(image))
+    assert cubes.size == (216, 230, 120)
+    assert cubes.spacing_mm == (1, 1, 1)
+    assert_same_middle(image, resample(image, cubes, nearest=True))
 
 
 def test_linear_resampling_keeps_a_slope() -> None:
     shape = (2, 40, 40)
     slope = np.broadcast_to(np.arange(40, dtype=np.float32), shape).copy()
     image = to_image(slope, a_geometry(shape, (3, 1, 1)))
-    result = sitk.GetArrayFromImage(to_plan_grid(image, Grid(in_plane_mm=2)))
+    result = sitk.GetArrayFromImage(planned(image, Grid(in_plane_mm=2)))
     np.testing.assert_allclose(result[0, 0], np.arange(20) * 2 + 0.5)
 
 
 def test_nearest_resampling_makes_no_new_label_values() -> None:
     label = np.random.default_rng(1).choice([0, 1, 4], (4, 30, 30)).astype(np.uint8)
     image = to_image(label, a_geometry(label.shape, (3, 1.7, 1.7)))
-    result = to_plan_grid(image, Grid(in_plane_mm=1), nearest=True)
+    result = planned(image, Grid(in_plane_mm=1), nearest=True)
     assert result.GetPixelID() == sitk.sitkUInt8
     assert set(np.unique(sitk.GetArrayFromImage(result))) == {0, 1, 4}
 
 
 @given(old=st.tuples(EDGES, EDGES), new=st.tuples(EDGES, EDGES))
 def test_cropping_what_was_padded_gives_it_back(old: tuple[int, int], new: tuple[int, int]) -> None:
-    array = np.random.default_rng(0).normal(size=(2, *old))
+    geometry = a_geometry((2, *old))
     wide = (max(old[0], new[0]), max(old[1], new[1]))
-    np.testing.assert_array_equal(crop_or_pad(crop_or_pad(array, wide), old), array)
+    back = cropped(cropped(geometry, wide), old)
+    assert back.difference(geometry) is None
+    array = np.random.default_rng(0).normal(size=(2, *old)).astype(np.float32)
+    padded = resample(to_image(array, geometry), cropped(geometry, wide))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(resample(padded, back)), array)
 
 
 @given(old=st.tuples(EDGES, EDGES), new=st.tuples(EDGES, EDGES))
@@ -83,10 +115,19 @@ def test_a_crop_keeps_each_voxel_at_its_place_in_the_room(
     geometry = a_geometry(shape)
     array = np.zeros(shape, np.float32)
     array[1, old[0] // 2, old[1] // 2] = 1
-    image = to_image(crop_or_pad(array, new), cropped_geometry(geometry, new))
+    image = resample(to_image(array, geometry), cropped(geometry, new))
     z, y, x = (int(n) for n in np.argwhere(sitk.GetArrayFromImage(image))[0])
     before = to_image(array, geometry).TransformIndexToPhysicalPoint((old[1] // 2, old[0] // 2, 1))
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((x, y, z)), before)
+
+
+def test_a_transform_maps_the_new_grid_to_the_image() -> None:
+    shape = (5, 20, 20)
+    array = np.zeros(shape, np.float32)
+    array[2, 10, 10] = 1
+    moved = sitk.TranslationTransform(3, (4.0, 0.0, -3.0))  # two voxels of 2 mm, one of 3 mm
+    result = resample(to_image(array, a_geometry(shape)), a_geometry(shape), moved)
+    assert np.argwhere(sitk.GetArrayFromImage(result)).tolist() == [[3, 10, 8]]
 
 
 def test_a_z_score_over_the_volume_counts_the_background() -> None:
@@ -127,11 +168,38 @@ def test_nothing_to_measure_is_refused(over: ZScore) -> None:
         z_score(array, np.zeros(array.shape, bool), ZScore.BRAIN)
 
 
-def test_the_lost_share_of_a_tumour() -> None:
-    before = np.zeros((1, 10, 10), bool)
-    before[0, 0:4, 5] = True
-    assert lost_fraction(before, before[:, 1:]) == 0.25
-    assert lost_fraction(np.zeros_like(before), before) == 0
+def test_the_share_of_a_mask_outside_a_grid() -> None:
+    geometry = a_geometry((1, 10, 10))
+    mask = np.zeros((1, 10, 10), np.uint8)
+    mask[0, 0:4, 5] = 1
+    image = to_image(mask, geometry)
+    assert outside_fraction(image, geometry) == 0
+    assert outside_fraction(image, cropped(geometry, (8, 8))) == 0.25  # a row is cut off
+    assert outside_fraction(to_image(np.zeros_like(mask), geometry), geometry) == 0
+
+
+@given(degrees=st.floats(-180, 180), shift=st.floats(-30, 30))
+def test_a_mask_that_was_moved_is_as_much_outside_as_one_that_was_not(
+    degrees: float, shift: float
+) -> None:
+    geometry = a_geometry((6, 20, 20))
+    image = to_image(np.ones((6, 20, 20), np.uint8), geometry)
+    there = sitk.Euler3DTransform((0, 0, 0), 0, 0, np.deg2rad(degrees), (shift, 2.0, -1.0))
+    turned_axes = np.array(there.GetMatrix()).reshape(3, 3) @ np.array(geometry.direction).reshape(
+        3, 3
+    )
+    moved = to_image(
+        np.ones((6, 20, 20), np.uint8),
+        replace(
+            geometry,
+            origin_mm=there.TransformPoint(geometry.origin_mm),
+            direction=tuple(turned_axes.ravel()),
+        ),
+    )
+    smaller = cropped(geometry, (13, 17))
+    assert outside_fraction(moved, smaller, there) == pytest.approx(
+        outside_fraction(image, smaller), abs=1e-6
+    )
 
 
 def changed(**parts: object) -> Geometry:

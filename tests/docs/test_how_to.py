@@ -58,7 +58,7 @@ def test_a_command_of_a_how_to_page_is_understood_as_it_stands(page: str, line: 
 
 def test_a_command_that_does_not_exist_would_be_noticed() -> None:
     with pytest.raises(AssertionError):
-        test_a_command_of_a_how_to_page_is_understood_as_it_stands("none", "brainfed exclude a")
+        test_a_command_of_a_how_to_page_is_understood_as_it_stands("none", "brainfed forget a")
     with pytest.raises(typer.TyperException):
         test_a_command_of_a_how_to_page_is_understood_as_it_stands("none", "brainfed export --as x")
 

@@ -300,3 +300,27 @@ def test_the_end_of_a_file_is_cut_off(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"kept"
     with pytest.raises(ResourceError):
         atomic.cut_off(tmp_path / "no", 4)
+
+
+def test_a_tree_is_removed_and_what_its_links_lead_to_stays(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "inner").mkdir(parents=True)
+    (outside / "inner" / "scan.nii").write_bytes(b"a scan")
+    tree = tmp_path / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "file").write_bytes(b"1")
+    (tree / "a" / "link").symlink_to(outside / "inner")
+    (tree / "file-link").symlink_to(outside / "inner" / "scan.nii")
+    atomic.remove_tree(tree)
+    assert not tree.exists()
+    assert (outside / "inner" / "scan.nii").read_bytes() == b"a scan"
+    atomic.remove_tree(tree)  # there is none
+
+
+def test_a_tree_under_a_link_is_emptied_and_the_link_goes(tmp_path: Path) -> None:
+    (tmp_path / "large-disk").mkdir()
+    (tmp_path / "large-disk" / "file").write_bytes(b"1")
+    (tmp_path / "data").symlink_to(tmp_path / "large-disk")
+    atomic.remove_tree(tmp_path / "data")
+    assert not os.path.lexists(tmp_path / "data")
+    assert list((tmp_path / "large-disk").iterdir()) == []

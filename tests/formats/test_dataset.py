@@ -20,7 +20,10 @@ def written(tmp_path: Path, case: Case | None = None) -> tuple[Path, str]:
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     plan = a_plan(scans={"required": ("t1", "flair")})
-    case = replace(a_case(plan), present=(True, False), spacing_nominal=True)
+    whole = a_case(plan)
+    case = replace(
+        whole, present=(True, False), natives=(whole.natives[0], None), spacing_nominal=True
+    )
     path, digest = written(tmp_path, case)
     read = dataset.read_case(path, digest)
     for name in Case.__slots__:
@@ -137,8 +140,10 @@ def test_what_is_not_there_yet_names_its_command(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError) as caught:
         dataset.read_index(tmp_path)
     assert "brainfed preprocess" in (caught.value.hint or "")
+    write_dataset(tmp_path / "data")
+    dataset.split_path(tmp_path / "data").unlink()
     with pytest.raises(NotReadyError) as caught:
-        dataset.read_split(tmp_path)
+        dataset.read_split(tmp_path / "data")
     assert "brainfed split" in (caught.value.hint or "")
 
 

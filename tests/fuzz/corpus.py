@@ -79,6 +79,9 @@ class MemoryShelf:
     def roster(self, version: int) -> str | None:
         return None
 
+    def erasure(self, name: str, edition: int) -> str | None:
+        return None
+
 
 def _is_global(entry: Lying) -> bool:
     return getattr(entry.about, "kind", None) == "global"

@@ -492,7 +492,7 @@ def record_of(number: int, digests: dict[str, str], counted: dict[str, Any]) -> 
 
 
 def put_last(files: Files, about: dict[str, Any], prefix: str, digests: dict[str, str]) -> None:
-    """An approval, two sites' scores, and the final."""
+    """An approval, two sites' scores, the final, and what a site erased."""
     stem = f"rounds/r0003/{prefix}.r0003"
     of_round = about | {"roster_version": 4, "round": 3, "edition": 1, "day": DAY}
     approval = of_round | {"kind": "approval", "sender": APPROVER, "update": digests[A]}
@@ -523,6 +523,21 @@ def put_last(files: Files, about: dict[str, Any], prefix: str, digests: dict[str
         "weights_licence": "CC-BY-4.0",
     }
     put(files, f"{stem}.{LEAD}.final.json", canonical(final), f"{LEAD} again")
+    erasure = about | {
+        "kind": "erasure",
+        "sender": A,
+        "roster_version": 4,
+        "edition": 1,
+        "reason": "ended",
+        "n_patients": 12,
+        "n_cases": 15,
+        "dataset": sha256(b"the cases"),
+        "split": sha256(f"in truth keyed by {A}".encode()),
+        "erased": ["cases", "identities", "index", "pictures", "split"],
+        "kept": ["federation", "keys", "ledger", "signed-weights"],
+        "day": DAY,
+    }
+    put(files, f"federation/{A}.erasure.json", canonical(erasure), f"{A} again")
 
 
 def figure(group: str, measure: str, n: int | str) -> dict[str, Any]:

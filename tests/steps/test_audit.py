@@ -51,6 +51,7 @@ from tests.golden import make
 FILES = an_archive()
 SIGNED = audited.signed_names()
 DERIVED = ["federation/roster", "federation/revoked", "federation/plan.toml"]
+LAST = (".scores.json", ".approval.json", ".final.json", ".erasure.json")
 NAMED_BY_NOTHING = {
     # The first roster stands inside start.json.
     "federation/roster.v0001.json",
@@ -59,7 +60,7 @@ NAMED_BY_NOTHING = {
     "federation/clinic-e.plan.v0002.acceptance.json",
     "federation/hospital-c.plan.v0001.acceptance.json",
     # The end of a story can be cut off; so archives of two parties are worth more than one.
-    *(name for name in SIGNED if name.endswith((".scores.json", ".approval.json", ".final.json"))),
+    *(name for name in SIGNED if name.endswith(LAST)),
 }
 
 

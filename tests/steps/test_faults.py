@@ -22,10 +22,9 @@ from brainfed import plan as plans
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.sshsig import public_key
 from brainfed.errors import ResourceError
-from brainfed.formats import courier, enrolment, federation, ledger, workspace
+from brainfed.formats import courier, enrolment, federation, identities, ledger, workspace
 from brainfed.formats.roster import Role
 from brainfed.formats.workspace import Workspace
-from brainfed.steps import preprocess as preprocess_step
 from brainfed.steps import start as start_step
 from brainfed.steps import train as train_step
 from brainfed.steps.admit import admit, revoke
@@ -33,7 +32,7 @@ from brainfed.steps.aggregate import aggregate
 from brainfed.steps.amend import amend
 from brainfed.steps.exchange import export
 from brainfed.steps.initialise import initialise
-from brainfed.steps.preprocess import preprocess
+from brainfed.steps.preprocess import Wish, preprocess
 from brainfed.steps.rotate import rotate
 from brainfed.steps.split import split
 from brainfed.steps.start import start_federation
@@ -198,18 +197,12 @@ def training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 def preprocessing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     small = a_federation(folder / "small")
     # The key of the ids is held still, to compare the files.
-    monkeypatch.setattr(preprocess_step, "secrets", SimpleNamespace(token_bytes=bytes))
+    monkeypatch.setattr(identities, "secrets", SimpleNamespace(token_bytes=bytes))
     for number in range(2):
         write_case_folder(folder / "scans", f"case{number}", seed=number)
 
     def make(place: Workspace) -> None:
-        preprocess(
-            place,
-            folder / "scans",
-            protocol=LabelProtocol.BRATS2017,
-            skip_incomplete=False,
-            jobs=1,
-        )
+        preprocess(place, folder / "scans", Wish(protocol=LabelProtocol.BRATS2017))
 
     return Scene(small.sites["hospital-a"].root, make)
 
@@ -448,7 +441,7 @@ def _change(call: ast.Call) -> str | None:
         return None
     if owner == "atomic":
         return None
-    if owner in {"shutil", "tempfile"} and name not in {"get_terminal_size", "gettempdir"}:
+    if owner in {"shutil", "tempfile"} and name not in {"get_terminal_size", "gettempdir", "which"}:
         return f"{owner}.{name}"
     if name in CHANGES or (owner, name) in {("os", "remove"), ("torch", "save"), ("np", "save")}:
         return name

@@ -3,8 +3,9 @@ from pathlib import Path
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.phantom import Scanner
 from brainfed.formats import dataset
+from brainfed.steps.case_rows import CaseStatus
 from brainfed.steps.phantoms import CONSORTIUM, PhantomSite, write_cohort, write_consortium
-from brainfed.steps.preprocess import CaseStatus, preprocess_folder
+from brainfed.steps.preprocess import Wish, preprocess_folder
 from brainfed.steps.split import split_cases
 from tests.builders import a_plan
 
@@ -40,9 +41,8 @@ def test_a_cohort_of_phantoms_can_be_preprocessed_and_split(tmp_path: Path) -> N
         scans={"required": ("flair", "t1", "t1ce", "t2"), "regions": ("WT", "TC", "ET")},
         grid={"size": (64, 64)},
     )
-    result = preprocess_folder(
-        tmp_path / "data", tmp_path / "scans", plan, protocol=LabelProtocol.BRATS2017
-    )
+    wish = Wish(protocol=LabelProtocol.BRATS2017)
+    result = preprocess_folder(tmp_path / "data", tmp_path / "scans", plan, wish)
     assert result.count(CaseStatus.MADE) == 3
     for entry in dataset.read_index(tmp_path / "data"):
         assert entry.present == (True,) * 4

@@ -13,16 +13,12 @@ import numpy as np
 import pytest
 
 from brainfed.core.labels import LabelProtocol
+from brainfed.core.progress import Progress, silent
 from brainfed.errors import NotReadyError, ScanError
 from brainfed.formats import dataset, identities
 from brainfed.plan import Plan
-from brainfed.steps.preprocess import (
-    CaseRow,
-    CaseStatus,
-    PreprocessResult,
-    RefusedCasesError,
-    preprocess_folder,
-)
+from brainfed.steps.case_rows import CaseRow, CaseStatus, PreprocessResult, RefusedCasesError
+from brainfed.steps.preprocess import Wish, preprocess_folder
 from tests.builders import (
     SHARED_DATA,
     a_geometry,
@@ -49,9 +45,11 @@ def a_folder(tmp_path: Path, name: str, seed: int, **how: Any) -> Path:
     return write_case_folder(tmp_path / "scans", name, seed=seed, modalities=modalities, **how)
 
 
-def run(scans: Path, plan: Plan = PLAN, **how: Any) -> PreprocessResult:
-    how = {"protocol": LabelProtocol.BRATS2017, **how}
-    return preprocess_folder(scans.parent / "data", scans, plan, **how)
+def run(
+    scans: Path, plan: Plan = PLAN, progress: Progress = silent, **how: Any
+) -> PreprocessResult:
+    wish = Wish(**{"protocol": LabelProtocol.BRATS2017, **how})
+    return preprocess_folder(scans.parent / "data", scans, plan, wish, progress=progress)
 
 
 def refused(scans: Path, **how: Any) -> dict[str, CaseRow]:
@@ -87,7 +85,8 @@ def test_each_folder_becomes_a_case(scans: Path) -> None:
 def test_no_name_is_in_the_index_or_in_a_case(scans: Path) -> None:
     run(scans)
     for path, (content, _) in files_of(scans.parent / "data").items():
-        assert (b"case0" in content) == (path.name == "identities.json")
+        is_for_people = path.name in {"identities.json", "review.csv", "quality.html"}
+        assert (b"case0" in content) <= (is_for_people or path.parent.name == "quality")
         assert "case0" not in str(path.name)
 
 
@@ -147,7 +146,7 @@ def test_a_case_without_tumour_is_made_with_a_warning(tmp_path: Path) -> None:
     a_folder(tmp_path, "y", 2, tumour_radius_mm=0)  # the same label: no duplicate
     rows = run(tmp_path / "scans").rows
     assert [row.status for row in rows] == [CaseStatus.MADE] * 2
-    assert "no tumour" in (rows[0].warning or "")
+    assert "no tumour" in " ".join(rows[0].findings)
 
 
 def truncate(folder: Path) -> None:
@@ -383,7 +382,7 @@ def test_cases_of_another_plan_are_not_mixed(scans: Path, tmp_path: Path) -> Non
     before = files_of(tmp_path / "data")
     with pytest.raises(ScanError, match="another plan") as caught:
         run(scans, a_plan(grid={"size": (16, 16)}))
-    assert "move the folder data away" in (caught.value.hint or "")
+    assert "data/cases and data/split.json away" in (caught.value.hint or "")
     assert files_of(tmp_path / "data") == before
 
 
@@ -441,15 +440,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from brainfed.core.labels import LabelProtocol
-from brainfed.steps.preprocess import preprocess_folder
+from brainfed.core.progress import Progress, silent
+from brainfed.steps.preprocess import Wish, preprocess_folder
 from tests.steps.test_preprocess import PLAN
 
 def kill(what, done, total, note=""):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    preprocess_folder(Path(sys.argv[1]), Path(sys.argv[2]), PLAN, jobs=int(sys.argv[3]),
-                      protocol=LabelProtocol.BRATS2017, progress=kill)
+    wish = Wish(jobs=int(sys.argv[3]), protocol=LabelProtocol.BRATS2017)
+    preprocess_folder(Path(sys.argv[1]), Path(sys.argv[2]), PLAN, wish, progress=kill)
 """
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,8 +6,9 @@ import pytest
 
 from brainfed.core.cohort import Subset
 from brainfed.errors import NotReadyError, ScanError
-from brainfed.formats import dataset, identities
-from brainfed.formats.dataset import CaseEntry, Index
+from brainfed.formats import dataset, identities, review
+from brainfed.formats.dataset import CaseEntry, Index, LeftOut
+from brainfed.formats.review import Decision, ReviewRow, Verdict
 from brainfed.plan import SplitRule, data_digest
 from brainfed.steps.split import split_cases
 from tests.builders import a_case, a_plan
@@ -123,3 +125,198 @@ def test_a_damaged_split_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match="damaged"):
         split_cases(tmp_path, a_plan())
     assert dataset.split_path(tmp_path).read_text() == "{}"
+
+
+# --- the review ---------------------------------------------------------------------------------
+
+
+def held(entry: CaseEntry) -> CaseEntry:
+    return replace(entry, verdict=Verdict.HELD)
+
+
+def an_index_with_review(folder: Path, entries: list[CaseEntry]) -> None:
+    an_index(folder, entries)
+    review.merge(
+        folder,
+        [
+            ReviewRow(case=e.id, name=f"case {e.id}", verdict=e.verdict, digest=e.digest[:16])
+            for e in entries
+        ],
+    )
+
+
+def used(folder: Path) -> set[str]:
+    return {entry.id for subset in Subset for entry in dataset.cases_of(folder, subset)}
+
+
+def test_a_held_case_that_nobody_accepted_is_in_no_subset(tmp_path: Path) -> None:
+    entries = [an_entry(n) for n in range(6)]
+    an_index(tmp_path, [held(entries[0]), *entries[1:]])
+    result = split_cases(tmp_path, a_plan())
+    assert (result.n_held, result.n_rejected, result.n_joined) == (1, 0, 5)
+    assert sum(counts.n_cases for counts in result.counts.values()) == 5
+    assert used(tmp_path) == {entry.id for entry in entries[1:]}
+    assert dataset.read_split(tmp_path).left_out == {entries[0].id: LeftOut.HELD}
+    assert entries[0].patient not in assignments(tmp_path)
+
+
+def test_an_accepted_case_is_used_and_a_rejected_one_is_not(tmp_path: Path) -> None:
+    entries = [held(an_entry(n)) for n in range(2)] + [an_entry(n) for n in range(2, 6)]
+    an_index_with_review(tmp_path, entries)
+    review.decide(tmp_path, entries[0].id, Decision.ACCEPT)
+    review.decide(tmp_path, entries[5].id, Decision.REJECT)
+    result = split_cases(tmp_path, a_plan())
+    assert (result.n_held, result.n_rejected) == (1, 1)
+    assert used(tmp_path) == {entries[n].id for n in (0, 2, 3, 4)}
+
+
+def test_a_held_case_that_was_rejected_counts_as_rejected(tmp_path: Path) -> None:
+    entries = [held(an_entry(0)), *(an_entry(n) for n in range(1, 5))]
+    an_index_with_review(tmp_path, entries)
+    review.decide(tmp_path, entries[0].id, Decision.REJECT)
+    result = split_cases(tmp_path, a_plan())
+    assert (result.n_held, result.n_rejected) == (0, 1)
+
+
+def test_an_acceptance_of_another_file_counts_for_nothing(tmp_path: Path) -> None:
+    entries = [held(an_entry(0)), *(an_entry(n) for n in range(1, 5))]
+    an_index_with_review(tmp_path, entries)
+    review.decide(tmp_path, entries[0].id, Decision.ACCEPT)
+    # As after a kill between the index and the review.
+    an_index(tmp_path, [replace(entries[0], digest="1" * 64), *entries[1:]])
+    assert split_cases(tmp_path, a_plan()).n_held == 1
+
+
+def test_a_patient_whose_other_visit_is_good_is_assigned_by_it(tmp_path: Path) -> None:
+    entries = [an_entry(n, visit=visit) for n in range(5) for visit in (1, 2)]
+    entries[0] = held(entries[0])
+    an_index(tmp_path, entries)
+    result = split_cases(tmp_path, a_plan())
+    assert (result.n_held, result.n_joined) == (1, 5)
+    assert used(tmp_path) == {entry.id for entry in entries[1:]}
+
+
+@pytest.mark.parametrize("decision", [Decision.REJECT, Decision.NONE])
+def test_a_decision_after_the_split_is_noticed_and_changes_nothing_by_itself(
+    tmp_path: Path, decision: Decision
+) -> None:
+    entries = [held(an_entry(0)), *(an_entry(n) for n in range(1, 6))]
+    an_index_with_review(tmp_path, entries)
+    review.decide(tmp_path, entries[0].id, Decision.ACCEPT)
+    split_cases(tmp_path, a_plan())
+    before = dataset.split_path(tmp_path).read_bytes()
+    review.decide(tmp_path, entries[0].id, decision)
+    for subset in Subset:
+        with pytest.raises(NotReadyError) as caught:
+            dataset.cases_of(tmp_path, subset)
+        assert "brainfed split" in (caught.value.hint or "")
+    assert dataset.split_path(tmp_path).read_bytes() == before
+    subset_before = assignments(tmp_path)[entries[0].patient]
+    result = split_cases(tmp_path, a_plan())
+    assert (result.n_joined, result.is_new) == (0, True)
+    assert used(tmp_path) == {entry.id for entry in entries[1:]}
+    # Once assigned, always assigned: taken in again, the patient is where it was.
+    review.decide(tmp_path, entries[0].id, Decision.ACCEPT)
+    assert split_cases(tmp_path, a_plan()).is_new
+    assert assignments(tmp_path)[entries[0].patient] is subset_before
+    assert entries[0] in dataset.cases_of(tmp_path, subset_before)
+
+
+def test_an_acceptance_after_the_split_lets_the_patient_join(tmp_path: Path) -> None:
+    entries = [held(an_entry(0)), *(an_entry(n) for n in range(1, 6))]
+    an_index_with_review(tmp_path, entries)
+    split_cases(tmp_path, a_plan())
+    before = assignments(tmp_path)
+    review.decide(tmp_path, entries[0].id, Decision.ACCEPT)
+    with pytest.raises(NotReadyError, match="held, rejected or accepted"):
+        dataset.cases_of(tmp_path, Subset.TRAIN)
+    assert split_cases(tmp_path, a_plan()).n_joined == 1
+    assert before.items() < assignments(tmp_path).items()
+    assert used(tmp_path) == {entry.id for entry in entries}
+
+
+def test_a_case_made_anew_and_held_now_is_noticed(tmp_path: Path) -> None:
+    entries = [an_entry(n) for n in range(5)]
+    an_index(tmp_path, entries)
+    split_cases(tmp_path, a_plan())
+    an_index(tmp_path, [held(replace(entries[0], digest="1" * 64)), *entries[1:]])
+    with pytest.raises(NotReadyError, match="held, rejected or accepted"):
+        dataset.cases_of(tmp_path, Subset.VALIDATION)
+
+
+def test_a_damaged_review_stops_the_split_and_its_readers(tmp_path: Path) -> None:
+    an_index(tmp_path, [an_entry(n) for n in range(4)])
+    split_cases(tmp_path, a_plan())
+    review.path_of(tmp_path).write_text("case,what I think\n1,fine\n")
+    with pytest.raises(ScanError, match="can't be understood"):
+        split_cases(tmp_path, a_plan())
+    with pytest.raises(ScanError, match="can't be understood"):
+        dataset.cases_of(tmp_path, Subset.TRAIN)
+
+
+def test_a_remark_alone_asks_for_no_new_split(tmp_path: Path) -> None:
+    entries = [an_entry(n) for n in range(4)]
+    an_index_with_review(tmp_path, entries)
+    split_cases(tmp_path, a_plan())
+    review.decide(tmp_path, entries[0].id, Decision.NONE, remark="pretty")
+    review.decide(tmp_path, entries[1].id, Decision.ACCEPT)
+    assert used(tmp_path) == {entry.id for entry in entries}
+    assert not split_cases(tmp_path, a_plan()).is_new
+
+
+def test_a_site_with_all_cases_held_has_nobody_yet(tmp_path: Path) -> None:
+    an_index(tmp_path, [held(an_entry(n)) for n in range(4)])
+    result = split_cases(tmp_path, a_plan())
+    assert (result.n_held, result.n_joined, result.only_evaluates) == (4, 0, True)
+    assert assignments(tmp_path) == {}
+    assert used(tmp_path) == set()
+
+
+def test_the_digest_covers_what_is_left_out_and_why_not(tmp_path: Path) -> None:
+    entries = [an_entry(n) for n in range(5)]
+    an_index_with_review(tmp_path, entries)
+    first = split_cases(tmp_path, a_plan()).split_digest
+    review.decide(tmp_path, entries[0].id, Decision.REJECT)
+    second = split_cases(tmp_path, a_plan()).split_digest
+    assert second != first
+    split = dataset.read_split(tmp_path)
+    dataset.write_split(tmp_path, replace(split, left_out={entries[0].id: LeftOut.HELD}))
+    assert dataset.split_digest(tmp_path) == second
+    review.decide(tmp_path, entries[0].id, Decision.NONE)
+    assert split_cases(tmp_path, a_plan()).split_digest == first
+
+
+def test_a_split_of_version_0_is_read_keeps_its_digest_and_is_not_rewritten(tmp_path: Path) -> None:
+    an_index(tmp_path, [an_entry(n) for n in range(5)])
+    digest = split_cases(tmp_path, a_plan()).split_digest
+    content = json.loads(dataset.split_path(tmp_path).read_bytes())
+    assert content.pop("format") == "brainfed-split-1"
+    assert content.pop("left_out") == {}
+    old = json.dumps({"format": "brainfed-split-0", **content})
+    dataset.split_path(tmp_path).write_text(old)
+    assert dataset.split_digest(tmp_path) == digest
+    result = split_cases(tmp_path, a_plan())
+    assert (result.split_digest, result.is_new) == (digest, False)
+    assert dataset.split_path(tmp_path).read_text() == old
+    an_index(tmp_path, [an_entry(n) for n in range(6)])
+    split_cases(tmp_path, a_plan())
+    assert dataset.read_split(tmp_path).format == "brainfed-split-1"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"left_out": {"a" * 16: "ugly"}},
+        {"left_out": {"me": "held"}},
+        {"format": "brainfed-split-2"},
+    ],
+)
+def test_a_split_that_leaves_out_for_another_reason_is_damaged(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    an_index(tmp_path, [an_entry(n) for n in range(4)])
+    split_cases(tmp_path, a_plan())
+    path = dataset.split_path(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    with pytest.raises(ScanError, match="damaged"):
+        dataset.read_split(tmp_path)

@@ -11,6 +11,7 @@ import typer
 
 from brainfed.cli import (
     audit,
+    check,
     data,
     demo,
     exchange,
@@ -18,10 +19,12 @@ from brainfed.cli import (
     inspect,
     key,
     plan,
+    review,
     roster,
     rounds,
     start,
     training,
+    withdrawal,
 )
 from brainfed.cli.console import show_error
 from brainfed.errors import BrainfedError, InterruptedByUserError, ResourceError, UsageError
@@ -82,10 +85,14 @@ _add(app, "start", start.start, COORDINATOR)
 _add(app, "amend", roster.amend, COORDINATOR)
 _add(app, "revoke", roster.revoke, COORDINATOR)
 _add(app, "aggregate", rounds.aggregate, COORDINATOR)
+_add(app, "check", check.check, SITE)
 _add(app, "preprocess", data.preprocess, SITE)
+_add(app, "review", review.review, SITE)
 _add(app, "split", data.split, SITE)
 _add(app, "train-round", training.train_round, SITE)
 _add(app, "evaluate", training.evaluate, SITE)
+_add(app, "exclude", withdrawal.exclude, SITE)
+_add(app, "purge", withdrawal.purge, SITE)
 _add(app, "demo", demo.demo, ANYWHERE)
 _add(app, "inspect", inspect.inspect, ANYWHERE)
 _add(app, "audit", audit.audit, ANYWHERE)

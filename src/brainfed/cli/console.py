@@ -81,6 +81,18 @@ def show_error(error: BrainfedError, *, as_json: bool) -> None:
     sys.stderr.flush()
 
 
+def show_all_the_same(
+    error: BrainfedError, result: object, words: Callable[[Any], Words], *, as_json: bool
+) -> None:
+    """The whole result of a command that refused a part of it, then what is to be done about it."""
+    if as_json:
+        show_json(plain(result) | {"error": plain(error)})
+    else:
+        show(result, words, as_json=False)
+    error.found = None  # the result says it
+    show_error(error, as_json=False)
+
+
 def plain(content: object) -> Any:
     """A result as JSON knows it: dataclasses as objects, paths as text, Enums as their values."""
     if isinstance(content, BrainfedError):

@@ -44,6 +44,7 @@ KINDS = {
     "start": "the start of a federation: the plan and the first roster",
     "roster": "a roster: who takes part, under which key",
     "record": "a record: who took part in one aggregation, by which file",
+    "erasure": "an erasure: a site states what it has erased of its patients, and what it keeps",
 }
 """Kinds of files for people."""
 
@@ -83,6 +84,10 @@ MEANINGS = {
     "weights_licence": "licence of the global weights",
     "agreement": "SHA-256 of the agreement between the parties",
     "minimum_version": "oldest brainfed that may take part",
+    "reason": "why the site erased its data",
+    "dataset": "digest of all cases that there were",
+    "erased": "what the site states to have erased in its workspace",
+    "kept": "what it kept there",
 }
 """What the fields mean."""
 

@@ -5,7 +5,7 @@ costs help a second; a test holds both against each other.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -15,6 +15,37 @@ LabelChoice = Literal[
     "brats2012", "brats2017", "brats2023", "brats2024-post", "msd", "whole-tumour"
 ]
 
+ExclusionChoice = Literal["withdrawn", "opted-out", "duplicate", "bad-label", "bad-scan"]
+ErasureChoice = Literal["ended", "left", "ordered"]
+
+Labels = Annotated[
+    LabelChoice | None,
+    typer.Option(
+        "--labels",
+        metavar="PROTOCOL",
+        help="What the label values mean, where cases.csv doesn't say; never guessed: "
+        f"{', '.join(get_args(LabelChoice))}.",
+        show_default=False,
+    ),
+]
+SpacingNominal = Annotated[
+    bool,
+    typer.Option(
+        "--spacing-nominal",
+        metavar="",
+        help="The voxel size in the headers is a convention, not a measurement.",
+    ),
+]
+Sequences = Annotated[
+    Path | None,
+    typer.Option(
+        "--sequences",
+        metavar="FILE",
+        help="A rule of your own that names DICOM series, in place of brainfed's.",
+        show_default=False,
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Cases at a time.")]
 WorkspaceFolder = Annotated[
     Path | None,
     typer.Option(

@@ -42,18 +42,40 @@ def _patients(plan: "Plan") -> Words:
     age = plan.cohort.minimum_age_years
     aged = f" aged {age} years or more" if age else " of any age"
     yield (
-        f"- Patients{aged}, scanned {when[plan.cohort.treatment]}, {visits}. Headers can't tell "
-        "this: the site answers for it."
+        f"- Patients{aged}, scanned {when[plan.cohort.treatment]}, {visits}. Where headers can't "
+        "tell this, the site answers for it."
     )
     images = ", ".join(plan.scans.required) or "none"
     optional = ", ".join(plan.scans.optional)
     may = f"; may be missing: {optional}" if optional else ""
     yield f"- Images of each case: {images}{may}; and the tumour outlined by hand."
+    yield from _preparation(plan)
     parts = plan.split
     yield (
         f"- Of the patients, {parts.validation:.0%} are kept for validation and {parts.test:.0%} "
         "for the test; the others train the network."
     )
+
+
+def _preparation(plan: "Plan") -> Words:
+    how = plan.preparation
+    where = {
+        "scan": "They stay on the scans' own grid, which must be one already",
+        "reference": f"They are brought into the space of the {how.reference} scan, at 1 mm",
+        "atlas": f"They are brought into the space of the atlas {how.atlas}, which the site needs",
+        "mni152": "They are brought into the space of the MNI152 template",
+    }
+    if how.space == "scan" or how.registration:
+        moved = "" if how.space == "scan" else f"; the others are registered to {how.reference}"
+    else:
+        moved = "; the scans of a case are taken to lie on each other"
+    masks = {
+        "head": "no brain extraction",
+        "classical": "the brain is cut out by brainfed",
+        "deepbet": "the brain is cut out by the network deepbet, which the site needs",
+        "given": "the site brings brain masks",
+    }
+    yield f"- {where[how.space]}{moved}; {masks[how.brain]}."
 
 
 def _rounds(plan: "Plan") -> Words:

@@ -1,4 +1,4 @@
-"""From the scans of one visit to one case on the plan's grid, in memory."""
+"""From the scans of one visit to one case on the plan's grid, in memory, each resampled once."""
 
 # SimpleITK's wrapper has no types.
 # mypy: disable-error-code="no-untyped-call, no-any-return"
@@ -10,27 +10,38 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
 
-from brainfed.core import brainmask
 from brainfed.core.labels import LabelProtocol, region_mask
 from brainfed.core.volume import (
     Floats,
     Geometry,
     Mask,
-    crop_or_pad,
-    cropped_geometry,
+    cropped,
     geometry_of,
-    lost_fraction,
+    in_plane,
+    outside_fraction,
+    resample,
     to_image,
-    to_plan_grid,
     z_score,
 )
 from brainfed.plan import Modality, Plan, Region
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """A scan in memory, and how it lies in the case's space."""
+
+    image: sitk.Image
+    """On its own grid."""
+    transform: sitk.Transform | None = None
+    """Maps a point of the case's space to the scan's, LPS, mm; None where they share it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assembled:
     """The arrays of a case."""
 
+    volumes: Mapping[Modality, Floats]
+    """Each `(z, y, x)`, in the scan's own units; the plan's modalities that there are."""
     image: npt.NDArray[np.float16]
     """`(modality, z, y, x)`, z-scored, the plan's modalities in order, a missing one zero."""
     label: npt.NDArray[np.uint8]
@@ -42,52 +53,71 @@ class Assembled:
     n_tumour_voxels: int
     """Whole tumour on this grid."""
     tumour_lost_fraction: float
-    """Share of the whole tumour that the crop cut away, 0 to 1."""
+    """Share of the whole tumour that lies outside the plan's grid, 0 to 1."""
+    tumour_outside_brain_fraction: float
+    """Share of the whole tumour on this grid that lies outside the brain mask, 0 to 1."""
+    brain_lost_fraction: float
+    """Share of the brain mask that lies outside the plan's grid, 0 to 1."""
 
 
 def assemble(
-    images: Mapping[Modality, sitk.Image],
-    label: sitk.Image,
+    scans: Mapping[Modality, Placed],
+    label: Placed,
+    brain: Placed,
     plan: Plan,
     *,
+    space: Geometry,
     protocol: LabelProtocol,
 ) -> Assembled:
-    """Turn, resample, crop and z-score the scans of one visit.
+    """Bring the scans of one visit onto the plan's grid, in one resampling each, and z-score them.
 
     Args:
-        images: The modalities that there are, 3-D float32, all on one grid.
-        label: On the same grid, uint8.
+        scans: The modalities that there are, 3-D float32.
+        label: uint8, values of the protocol.
+        brain: uint8, 1 inside the brain.
         plan: The plan; its tables `scans`, `grid` and `intensity` count.
+        space: The grid of the case's space, along LPS; the plan's grid is cut from it.
         protocol: What the label's values mean.
 
     Raises:
         ScanError: An image is empty or constant within the plan's grid.
     """
-    wanted = [modality for modality in plan.scans.modalities if modality in images]
-    native = geometry_of(label)
-    # The mask is taken before resampling, which would blur the edge of a background that was set.
-    mask = to_image(
-        brainmask.foreground([sitk.GetArrayFromImage(images[m]) for m in wanted]).astype(np.uint8),
-        native,
-    )
-    resampled_label = to_plan_grid(label, plan.grid, nearest=True)
-    whole_label = sitk.GetArrayFromImage(resampled_label)
-    cropped_label = crop_or_pad(whole_label, plan.grid.size)
-    whole_mask = sitk.GetArrayFromImage(to_plan_grid(mask, plan.grid, nearest=True))
-    brain = crop_or_pad(whole_mask, plan.grid.size).astype(np.bool_)
-    tumour = region_mask(cropped_label, protocol, Region.WT)
+    geometry = cropped(in_plane(space, plan.grid), plan.grid.size)
+
+    def onto(placed: Placed, *, nearest: bool = False) -> npt.NDArray[np.generic]:
+        return sitk.GetArrayFromImage(
+            resample(placed.image, geometry, placed.transform, nearest=nearest)
+        )
+
+    inside: Mask = onto(brain, nearest=True).astype(np.bool_)
+    label_here = onto(label, nearest=True).astype(np.uint8)
+    volumes: dict[Modality, Floats] = {
+        m: onto(scans[m]).astype(np.float32, copy=False)
+        for m in plan.scans.modalities
+        if m in scans
+    }
 
     def channel(modality: Modality) -> Floats:
-        if modality not in images:
-            return np.zeros(brain.shape, np.float32)
-        whole = sitk.GetArrayFromImage(to_plan_grid(images[modality], plan.grid))
-        return z_score(crop_or_pad(whole, plan.grid.size), brain, plan.intensity.zscore)
+        if modality not in volumes:
+            return np.zeros(inside.shape, np.float32)
+        return z_score(volumes[modality], inside, plan.intensity.zscore)
 
+    tumour = region_mask(label_here, protocol, Region.WT)
+    native = sitk.GetArrayFromImage(label.image)
+    native_tumour = to_image(
+        region_mask(native, protocol, Region.WT).astype(np.uint8), geometry_of(label.image)
+    )
+    n_tumour = int(np.count_nonzero(tumour))
     return Assembled(
+        volumes=volumes,
         image=np.stack([channel(m) for m in plan.scans.modalities]).astype(np.float16),
-        label=cropped_label,
-        brain_mask=brain,
-        geometry=cropped_geometry(geometry_of(resampled_label), plan.grid.size),
-        n_tumour_voxels=int(np.count_nonzero(tumour)),
-        tumour_lost_fraction=lost_fraction(region_mask(whole_label, protocol, Region.WT), tumour),
+        label=label_here,
+        brain_mask=inside,
+        geometry=geometry,
+        n_tumour_voxels=n_tumour,
+        tumour_lost_fraction=outside_fraction(native_tumour, geometry, label.transform),
+        tumour_outside_brain_fraction=(
+            int(np.count_nonzero(tumour & ~inside)) / n_tumour if n_tumour else 0.0
+        ),
+        brain_lost_fraction=outside_fraction(brain.image, geometry, brain.transform),
     )

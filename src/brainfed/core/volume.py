@@ -1,4 +1,4 @@
-"""Images in memory: their geometry, and the way from a scan's grid to the plan's.
+"""Images in memory: their geometry, the plan's grid, and the one resampling onto it.
 
 Arrays are `(z, y, x)` in the patient's LPS orientation: x to the left, y to the back, z upwards.
 Geometries, as in SimpleITK, are `(x, y, z)` in millimetres.
@@ -8,7 +8,6 @@ Geometries, as in SimpleITK, are `(x, y, z)` in millimetres.
 # mypy: disable-error-code="no-untyped-call, no-any-return"
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ DIRECTION_TOLERANCE = 1e-3
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Voxel = TypeVar("Voxel", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,83 +72,137 @@ def to_image(array: npt.NDArray[np.generic], geometry: Geometry) -> sitk.Image:
     return image
 
 
-def to_plan_grid(image: sitk.Image, grid: Grid, *, nearest: bool = False) -> sitk.Image:
-    """Turn an image to LPS and resample it in its plane; slices stay as they are.
+def turned(image: sitk.Image) -> sitk.Image:
+    """The image with its axes in the order and direction of LPS; no voxel changes its place."""
+    return sitk.DICOMOrient(image, "LPS")
+
+
+def isotropic(geometry: Geometry, edge_mm: float = 1.0) -> Geometry:
+    """A grid of cubes over the same field of view, its middle where it was.
 
     Args:
-        image: A 3-D image of any orientation.
-        grid: The plan's grid; only `in_plane_mm` counts here, 0 keeps the scan's own pixels.
-        nearest: Nearest neighbour (labels, masks) in place of linear interpolation.
-
-    Returns:
-        The image; the middle of the field of view stays where it was.
+        geometry: Any grid.
+        edge_mm: Distance of the voxels, in mm.
     """
-    turned = sitk.DICOMOrient(image, "LPS")
+    return _respaced(geometry, np.full(3, edge_mm))
+
+
+def in_plane(geometry: Geometry, grid: Grid) -> Geometry:
+    """The grid with the plan's pixel edge, slices as they are, its middle where it was.
+
+    Args:
+        geometry: A grid along LPS.
+        grid: The plan's; only `in_plane_mm` counts here, 0 keeps the pixels.
+    """
     if grid.in_plane_mm == 0:
-        return turned
-    old_size, old_mm = np.array(turned.GetSize()), np.array(turned.GetSpacing())
-    new_mm = np.array([grid.in_plane_mm, grid.in_plane_mm, old_mm[2]])
+        return geometry
+    edge = grid.in_plane_mm
+    return _respaced(geometry, np.array([edge, edge, geometry.spacing_mm[2]]))
+
+
+def _respaced(geometry: Geometry, new_mm: npt.NDArray[np.float64]) -> Geometry:
+    old_size, old_mm = np.array(geometry.size), np.array(geometry.spacing_mm)
     if np.allclose(new_mm, old_mm, rtol=1e-6, atol=0):
-        return turned
+        return geometry
     new_size = np.maximum(1, np.rint(old_size * old_mm / new_mm)).astype(int)
     # Half of the difference between the two extents, from voxel centre to voxel centre.
     shift = ((old_size - 1) * old_mm - (new_size - 1) * new_mm) / 2
-    axes = np.array(turned.GetDirection()).reshape(3, 3)
-    return sitk.Resample(
-        turned,
-        [int(n) for n in new_size],
-        sitk.Transform(),
-        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
-        [float(v) for v in np.array(turned.GetOrigin()) + axes @ shift],
-        [float(v) for v in new_mm],
-        turned.GetDirection(),
-        0.0,
-        turned.GetPixelID() if nearest else sitk.sitkFloat32,
+    return Geometry(
+        size=(int(new_size[0]), int(new_size[1]), int(new_size[2])),
+        spacing_mm=(float(new_mm[0]), float(new_mm[1]), float(new_mm[2])),
+        origin_mm=_moved(geometry, shift),
+        direction=geometry.direction,
     )
 
 
-def crop_offset(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """First row and column `(y, x)` of the target in the image; negative where it is padded."""
-    # Towards zero both ways, so that cropping what was padded gives the image back.
-    y, x = (int((n_old - n_new) / 2) for n_old, n_new in zip(size, target, strict=True))
-    return y, x
+def _moved(geometry: Geometry, shift_mm: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """The origin moved along the grid's own axes."""
+    axes = np.array(geometry.direction).reshape(3, 3)
+    x, y, z = (float(v) for v in np.array(geometry.origin_mm) + axes @ shift_mm)
+    return x, y, z
 
 
-def crop_or_pad(array: npt.NDArray[Voxel], target: tuple[int, int]) -> npt.NDArray[Voxel]:
-    """Cut the middle out of each slice, or set it into zeros, to the plan's rows and columns.
+def cropped(geometry: Geometry, target: tuple[int, int]) -> Geometry:
+    """The middle of each slice, cut or padded to the plan's rows and columns.
 
     Args:
-        array: `(z, y, x)`.
+        geometry: A grid along LPS.
         target: Rows and columns `(y, x)`.
-
-    Returns:
-        `(z, *target)`, a copy.
     """
-    result = np.zeros((array.shape[0], *target), array.dtype)
-    from_, to = [slice(None)], [slice(None)]
-    for offset, n_old, n_new in zip(
-        crop_offset((array.shape[1], array.shape[2]), target), array.shape[1:], target, strict=True
-    ):
-        first = max(offset, 0)
-        n_common = min(n_old, n_new)
-        from_.append(slice(first, first + n_common))
-        to.append(slice(max(-offset, 0), max(-offset, 0) + n_common))
-    result[tuple(to)] = array[tuple(from_)]
-    return result
-
-
-def cropped_geometry(geometry: Geometry, target: tuple[int, int]) -> Geometry:
-    """The geometry of what `crop_or_pad` gives of an image with this geometry."""
-    y, x = crop_offset((geometry.size[1], geometry.size[0]), target)
-    axes = np.array(geometry.direction).reshape(3, 3)
-    shift = axes @ (np.array([x, y, 0]) * geometry.spacing_mm)
-    origin = np.array(geometry.origin_mm) + shift
+    # Towards zero both ways, so that cropping what was padded gives the grid back.
+    y, x = (
+        int((n_old - n_new) / 2)
+        for n_old, n_new in zip((geometry.size[1], geometry.size[0]), target, strict=True)
+    )
+    shift = np.array([x, y, 0]) * np.array(geometry.spacing_mm)
     return Geometry(
         size=(target[1], target[0], geometry.size[2]),
         spacing_mm=geometry.spacing_mm,
-        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+        origin_mm=_moved(geometry, shift),
         direction=geometry.direction,
     )
+
+
+def resample(
+    image: sitk.Image,
+    geometry: Geometry,
+    transform: sitk.Transform | None = None,
+    *,
+    nearest: bool = False,
+) -> sitk.Image:
+    """The image on another grid, zero where it has no voxels.
+
+    Args:
+        image: A 3-D image of any orientation.
+        geometry: The grid to come onto.
+        transform: Maps a point of that grid to the image's point, LPS, mm; none where the two
+            share their space.
+        nearest: Nearest neighbour (labels, masks) in place of linear interpolation.
+    """
+    return sitk.Resample(
+        image,
+        list(geometry.size),
+        transform or sitk.Transform(),
+        sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
+        list(geometry.origin_mm),
+        list(geometry.spacing_mm),
+        list(geometry.direction),
+        0.0,
+        image.GetPixelID() if nearest else sitk.sitkFloat32,
+    )
+
+
+def outside_fraction(
+    mask: sitk.Image, geometry: Geometry, transform: sitk.Transform | None = None
+) -> float:
+    """Share of a mask's voxels whose centres lie outside a grid; 0 for an empty mask.
+
+    Args:
+        mask: A 3-D image, not 0 inside.
+        geometry: The grid.
+        transform: As of `resample`; rigid or affine, so that it has an inverse.
+    """
+    index = np.argwhere(sitk.GetArrayFromImage(mask))[:, ::-1]
+    if not len(index):
+        return 0.0
+    axes = np.array(mask.GetDirection()).reshape(3, 3) * mask.GetSpacing()
+    points = index @ axes.T + mask.GetOrigin()
+    if transform is not None:
+        points = _inverse_points(transform, points)
+    axes = np.array(geometry.direction).reshape(3, 3) * geometry.spacing_mm
+    place = np.linalg.solve(axes, (points - geometry.origin_mm).T).T
+    inside = np.all((place >= -0.5) & (place < np.array(geometry.size) - 0.5), axis=1)
+    return 1 - float(np.count_nonzero(inside)) / len(inside)
+
+
+def _inverse_points(
+    transform: sitk.Transform, points: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    back = transform.GetInverse()
+    zero = np.array(back.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(back.TransformPoint(tuple(row))) - zero for row in np.eye(3)]
+    moved: npt.NDArray[np.float64] = points @ np.array(columns) + zero
+    return moved
 
 
 def z_score(array: Floats, brain_mask: Mask, over: ZScore) -> Floats:
@@ -181,12 +233,6 @@ def z_score(array: Floats, brain_mask: Mask, over: ZScore) -> Floats:
         )
     scored = ((array - values.mean()) / deviation).astype(np.float32)
     return np.where(brain_mask, scored, np.float32(0)) if over is ZScore.BRAIN else scored
-
-
-def lost_fraction(before: Mask, after: Mask) -> float:
-    """Share of the voxels of `before` that the crop left out of `after`; 0 for an empty mask."""
-    n_before = int(np.count_nonzero(before))
-    return 0.0 if n_before == 0 else 1 - int(np.count_nonzero(after)) / n_before
 
 
 def _words(numbers: tuple[float, ...]) -> str:

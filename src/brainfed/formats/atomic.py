@@ -157,6 +157,35 @@ def scratch(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, for the owner alone, that is gone afterwards with all in it.
+
+    For programs that write files of their own; a killed one is left to `remove_leftovers`.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    folder = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}")
+    make_folder(folder)
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def point_to(source: Path, path: Path) -> None:
+    """Make `path` a link to a file, or a copy where links can't be made.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    try:
+        path.symlink_to(source.absolute())
+    except OSError:  # Windows, and FAT
+        link_or_copy(source, path)
+
+
 def link_or_copy(source: Path, path: Path) -> None:
     """Give a finished file a second name, or a copy where the file system has no hard links.
 
@@ -230,11 +259,39 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, if it is there, and all that is in it; what a link leads to stays.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    with _as_ours(folder):
+        for root, folders, files in os.walk(folder, topdown=False):
+            here = Path(root)
+            for name in files:
+                (here / name).unlink()
+            for name in folders:
+                _remove_empty(here / name)
+        if folder.is_dir():
+            _remove_empty(folder)
+            _sync_folder(folder.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        folder.rmdir()
+
+
 def remove_leftovers(root: Path) -> int:
-    """Remove temporary files that a killed command left under `root`; gives their number."""
-    leftovers = [path for path in root.rglob(f"{TEMPORARY_PREFIX}*") if not path.is_dir()]
+    """Remove what a killed command left under `root`, files and folders; gives their number."""
+    leftovers = list(root.rglob(f"{TEMPORARY_PREFIX}*"))
     for path in leftovers:
-        remove(path)
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            remove(path)
     return len(leftovers)
 
 

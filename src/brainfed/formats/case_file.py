@@ -15,11 +15,26 @@ import numpy as np
 import numpy.typing as npt
 
 from brainfed.core.labels import LabelProtocol
+from brainfed.core.rigid import Matrix
 from brainfed.core.volume import Geometry
 from brainfed.errors import ScanError
 from brainfed.formats import atomic
+from brainfed.formats.found_case import LabelOrigin
+from brainfed.formats.review import Verdict
 
-CASE_FORMAT = "brainfed-case-0"
+CASE_FORMAT = "brainfed-case-1"
+
+IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """Where a modality came from; with it an outline can be brought back to the scan."""
+
+    geometry: Geometry
+    """The scan's own grid."""
+    matrix: Matrix
+    """Maps a point of the case to the point of the scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +45,23 @@ class Source:
     """SHA-256 over the bytes of all scan files."""
     scan_digests: tuple[str, ...]
     """SHA-256 of the voxels of each scan that must not occur twice (`formats.nifti`)."""
+    recipe: str
+    """SHA-256 over the code, the libraries and the answers that made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a person should know of a case before it is used."""
+
+    verdict: Verdict
+    findings: tuple[str, ...]
+    """In sentences, without a name."""
     tumour_lost_fraction: float
-    """Share of the tumour's voxels outside the plan's grid."""
+    """Share of the tumour outside the plan's grid, 0 to 1."""
+    tumour_outside_brain_fraction: float
+    """Share of the tumour outside the brain mask, 0 to 1."""
+    brain_lost_fraction: float
+    """Share of the brain outside the plan's grid, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +79,8 @@ class Case:
     brain_mask: npt.NDArray[np.bool_]
     """`(z, y, x)`."""
     protocol: LabelProtocol
+    label_origin: LabelOrigin | None
+    """Who drew the label; None where nobody has said."""
     spacing_mm: tuple[float, float, float]
     """Distance of the voxels, `(z, y, x)`."""
     spacing_nominal: bool
@@ -57,10 +89,11 @@ class Case:
     """Whether each modality was there."""
     data_digest: str
     """Digest of the plan's data tables."""
-    native: Geometry
-    """The grid of the scans."""
+    natives: tuple[Native | None, ...]
+    """Of each modality; None where it is missing."""
     geometry: Geometry
     """The grid of this case."""
+    quality: Quality
     source: Source
 
 
@@ -97,15 +130,21 @@ def _attributes(case: Case) -> dict[str, Any]:
         "id": case.id,
         "patient": case.patient,
         "protocol": str(case.protocol),
+        "label_origin": str(case.label_origin or ""),
         "spacing_mm": case.spacing_mm,
         "spacing_nominal": case.spacing_nominal,
         "present": case.present,
         "data_digest": case.data_digest,
         "source_digest": case.source.digest,
         "scan_digests": " ".join(case.source.scan_digests),
-        "tumour_lost_fraction": case.source.tumour_lost_fraction,
-        **_geometry_attributes("native", case.native),
+        "recipe": case.source.recipe,
+        "verdict": str(case.quality.verdict),
+        "findings": "\n".join(case.quality.findings),
+        "tumour_lost_fraction": case.quality.tumour_lost_fraction,
+        "tumour_outside_brain_fraction": case.quality.tumour_outside_brain_fraction,
+        "brain_lost_fraction": case.quality.brain_lost_fraction,
         **_geometry_attributes("geometry", case.geometry),
+        **_native_attributes(case.natives),
     }
 
 
@@ -115,6 +154,22 @@ def _geometry_attributes(name: str, geometry: Geometry) -> dict[str, Any]:
         f"{name}_spacing_mm": geometry.spacing_mm,
         f"{name}_origin_mm": geometry.origin_mm,
         f"{name}_direction": geometry.direction,
+    }
+
+
+def _native_attributes(natives: tuple[Native | None, ...]) -> dict[str, Any]:
+    """A row for each modality; that of a missing one is zeros."""
+
+    def rows(values: list[Matrix], width: int) -> npt.NDArray[np.float64]:
+        return np.array([value or (0.0,) * width for value in values], np.float64)
+
+    grids = [native.geometry if native else None for native in natives]
+    return {
+        "native_size": rows([g.size if g else () for g in grids], 3).astype(np.int64),
+        "native_spacing_mm": rows([g.spacing_mm if g else () for g in grids], 3),
+        "native_origin_mm": rows([g.origin_mm if g else () for g in grids], 3),
+        "native_direction": rows([g.direction if g else () for g in grids], 9),
+        "native_matrix": rows([native.matrix if native else () for native in natives], 12),
     }
 
 
@@ -134,13 +189,14 @@ def read_case(path: Path, digest: str | None = None) -> Case:
             raise _damaged(path, "its digest is not the one in cases.json")
         with h5py.File(io.BytesIO(data), "r") as file:
             case = _parse_case(file)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise _damaged(path, error) from error
     shape = case.label.shape
     if (
         case.image.shape != (len(case.present), *shape)
         or case.brain_mask.shape != shape
         or case.geometry.size != shape[::-1]
+        or len(case.natives) != len(case.present)
     ):
         raise _damaged(path, "image, label and mask are not on one grid")
     return case
@@ -150,6 +206,7 @@ def _parse_case(file: h5py.File) -> Case:
     attributes = file.attrs
     if attributes["format"] != CASE_FORMAT:
         raise ValueError(f"format {attributes['format']!r}")
+    present = tuple(bool(flag) for flag in attributes["present"])
     image, label, mask = file["image"], file["label"], file["brain_mask"]
     if image.dtype != np.float16 or label.dtype != np.uint8 or mask.dtype != np.uint8:
         raise ValueError(f"types {image.dtype}, {label.dtype}, {mask.dtype}")
@@ -160,27 +217,50 @@ def _parse_case(file: h5py.File) -> Case:
         label=label[()],
         brain_mask=mask[()].astype(np.bool_),
         protocol=LabelProtocol(attributes["protocol"]),
+        label_origin=LabelOrigin(origin) if (origin := attributes["label_origin"]) else None,
         spacing_mm=_three(attributes["spacing_mm"]),
         spacing_nominal=bool(attributes["spacing_nominal"]),
-        present=tuple(bool(flag) for flag in attributes["present"]),
+        present=present,
         data_digest=str(attributes["data_digest"]),
-        native=_parse_geometry(attributes, "native"),
+        natives=tuple(
+            _parse_native(attributes, row) if there else None for row, there in enumerate(present)
+        ),
         geometry=_parse_geometry(attributes, "geometry"),
+        quality=Quality(
+            verdict=Verdict(attributes["verdict"]),
+            findings=tuple(str(attributes["findings"]).splitlines()),
+            tumour_lost_fraction=float(attributes["tumour_lost_fraction"]),
+            tumour_outside_brain_fraction=float(attributes["tumour_outside_brain_fraction"]),
+            brain_lost_fraction=float(attributes["brain_lost_fraction"]),
+        ),
         source=Source(
             digest=str(attributes["source_digest"]),
             scan_digests=tuple(str(attributes["scan_digests"]).split()),
-            tumour_lost_fraction=float(attributes["tumour_lost_fraction"]),
+            recipe=str(attributes["recipe"]),
         ),
     )
 
 
-def _parse_geometry(attributes: h5py.AttributeManager, name: str) -> Geometry:
-    x, y, z = (int(n) for n in attributes[f"{name}_size"])
+def _parse_native(attributes: h5py.AttributeManager, row: int) -> Native:
+    matrix = tuple(float(v) for v in attributes["native_matrix"][row])
+    if len(matrix) != 12:
+        raise ValueError(f"a matrix of {len(matrix)} numbers")
+    return Native(_parse_geometry(attributes, "native", row), matrix)
+
+
+def _parse_geometry(
+    attributes: h5py.AttributeManager, name: str, row: int | None = None
+) -> Geometry:
+    def part(kind: str) -> Any:
+        values = attributes[f"{name}_{kind}"]
+        return values if row is None else values[row]
+
+    x, y, z = (int(n) for n in part("size"))
     return Geometry(
         size=(x, y, z),
-        spacing_mm=_three(attributes[f"{name}_spacing_mm"]),
-        origin_mm=_three(attributes[f"{name}_origin_mm"]),
-        direction=tuple(float(v) for v in attributes[f"{name}_direction"]),
+        spacing_mm=_three(part("spacing_mm")),
+        origin_mm=_three(part("origin_mm")),
+        direction=tuple(float(v) for v in part("direction")),
     )
 
 

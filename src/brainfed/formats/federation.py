@@ -189,6 +189,12 @@ def acceptance_path(workspace: Workspace, name: str, version: int) -> Path:
     return workspace.federation_folder / f"{name}.plan.v{version:04d}.acceptance.json"
 
 
+def erasure_path(workspace: Workspace, name: str, edition: int) -> Path:
+    """Where a party's statement lies of what it erased."""
+    number = "" if edition == 1 else f".e{edition}"
+    return workspace.federation_folder / f"{name}{number}.erasure.json"
+
+
 def enrolment_path(workspace: Workspace, name: str, roster_version: int) -> Path:
     """Where the coordinator keeps the enrolment that led to a version of the roster."""
     return workspace.federation_folder / f"{name}.roster.v{roster_version:04d}.enrolment.json"

@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import re
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from brainfed.errors import NotReadyError, ScanError
 from brainfed.formats import atomic
 
 KEY_BYTES = 32
-_KEYS = {"key", "cases", "patients"}
+_KEYS = {"key", "cases", "patients", "visits"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Identities:
     """Real folder name by case id."""
     patients: dict[str, str] = field(default_factory=dict)
     """Real patient name by patient id."""
+    visits: dict[str, str] = field(default_factory=dict)
+    """Visit by case id: a number, a word, or the date of a study."""
 
     def __repr__(self) -> str:
         # A key or a name must not reach a log by way of an error report.
@@ -51,13 +54,29 @@ def path_of(data_folder: Path) -> Path:
     return data_folder / "identities.json"
 
 
+def open_or_new(data_folder: Path) -> Identities:
+    """The identities, or new ones with a key of their own where there are none.
+
+    Raises:
+        ScanError: The file is damaged.
+    """
+    if path_of(data_folder).exists():
+        return read(data_folder)
+    return Identities(key=secrets.token_bytes(KEY_BYTES))
+
+
 def write(data_folder: Path, known: Identities) -> None:
     """Write the identities, in place of older ones.
 
     Raises:
         ResourceError: The disk refuses.
     """
-    content = {"key": known.key.hex(), "cases": known.cases, "patients": known.patients}
+    content = {
+        "key": known.key.hex(),
+        "cases": known.cases,
+        "patients": known.patients,
+        "visits": known.visits,
+    }
     # ASCII escapes carry names that are not valid UTF-8 there and back.
     data = json.dumps(content, ensure_ascii=True, indent=1, sort_keys=True).encode("ascii") + b"\n"
     atomic.write_bytes(path_of(data_folder), data, mode=0o600, replace=True)
@@ -81,13 +100,14 @@ def read(data_folder: Path) -> Identities:
         raise ScanError(f"{path.name} can't be read", found=error.strerror, where=path) from error
     except (ValueError, RecursionError):
         raise _damaged(path) from None
-    if not isinstance(content, dict) or set(content) != _KEYS:
+    if not isinstance(content, dict) or set(content) | {"visits"} != _KEYS:
         raise _damaged(path)
     key, cases, patients = content["key"], content["cases"], content["patients"]
+    visits = content.get("visits", {})  # not in files of the first releases
     well_formed = isinstance(key, str) and re.fullmatch(r"[0-9a-f]{64}", key)
-    if not (well_formed and _are_names(cases) and _are_names(patients)):
+    if not (well_formed and all(map(_are_names, (cases, patients, visits)))):
         raise _damaged(path)
-    return Identities(key=bytes.fromhex(key), cases=cases, patients=patients)
+    return Identities(key=bytes.fromhex(key), cases=cases, patients=patients, visits=visits)
 
 
 def _are_names(value: object) -> bool:

@@ -30,6 +30,8 @@ class Event(StrEnum):
     REFUSED = "refused"
     MADE = "made"
     OPENED_TEST = "opened-test"
+    EXCLUDED = "excluded"
+    PURGED = "purged"
     REPAIRED = "repaired"
 
 

@@ -1,4 +1,4 @@
-"""Scans as NIfTI-1 files (`.nii`, `.nii.gz`): checked first (`formats.nifti`), then read.
+"""Scans as NIfTI-1 files (`.nii`, `.nii.gz`): read once, inspected, given as SimpleITK images.
 
 NIfTI says RAS+, SimpleITK gives LPS+.
 
@@ -15,12 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
 
-from brainfed.core.labels import LabelProtocol, allowed_values
-from brainfed.core.volume import Geometry, geometry_of, to_image
+from brainfed.core.flaws import Finding, Flaw, finding
+from brainfed.core.inspection import inspect_grid, inspect_image, inspect_label, inspect_mask
+from brainfed.core.labels import LabelProtocol
+from brainfed.core.volume import Geometry, to_image
 from brainfed.errors import ResourceError, ScanError
 from brainfed.formats import atomic, nifti
+from brainfed.formats.found_case import ScanFile
+from brainfed.formats.nifti import Volume
+from brainfed.formats.nifti_space import geometry_in
+from brainfed.plan import Modality
 
-ENDINGS = (".nii.gz", ".nii")
+ENDINGS = nifti.ENDINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,78 +34,97 @@ class Scan:
     """One scan in memory."""
 
     image: sitk.Image
-    """Float32 for an image, uint8 for a label."""
+    """Float32 for an image, uint8 for a label or a mask."""
     geometry: Geometry
     voxel_digest: str
-    """SHA-256 over size, type and voxels, the same for `.nii` and `.nii.gz`."""
+    """SHA-256 over size, type and voxels as stored, whatever the packing (`formats.nifti`)."""
     is_blank: bool
     """Whether all voxels are zero; only a label may be blank."""
+    findings: tuple[Finding, ...] = ()
+    """What is odd about it, though it is not refused."""
 
 
-def read_image(path: Path) -> Scan:
+def read_image(file: ScanFile, modality: Modality) -> Scan:
     """Read the image of one modality.
 
     Raises:
-        ScanError: Not a 3-D NIfTI-1 file, not of the exact length, too large, not finite, or of
-            one single value.
+        FlawedScanError: A flaw for which the scan is refused.
     """
-    digest = nifti.check(path)
-    image = sitk.Cast(_load(path), sitk.sitkFloat32)
-    values = sitk.GetArrayFromImage(image)
-    if not np.isfinite(values).all():
-        raise nifti.not_finite(path)  # too large for float32, or by the header's scaling
-    if values.min() == values.max():
-        raise ScanError(
-            "The image is all zero" if not values.any() else "The image has one single value",
-            found=f"{values.flat[0]:.6g} everywhere",
-            where=path,
-            hint="if the modality was not acquired, remove this file: "
-            "an optional modality may be missing, an empty one is a mistake",
-        )
-    return Scan(image, geometry_of(image), digest, is_blank=False)
+    with nifti.located(file):
+        volume = nifti.read(file.path, file.volume)
+        geometry, findings = _geometry_of(volume, modality)
+        values = _float32(volume)
+        findings += inspect_image(values, modality)
+        image = to_image(values, geometry)
+    return Scan(image, geometry, volume.digest, is_blank=False, findings=tuple(findings))
 
 
-def read_label(path: Path, protocol: LabelProtocol) -> Scan:
+def read_label(file: ScanFile, protocol: LabelProtocol) -> Scan:
     """Read a label.
 
     Raises:
-        ScanError: As `read_image`, or a value is not one of the protocol's.
+        FlawedScanError: A flaw for which the scan is refused; a value outside the protocol is one.
     """
-    digest = nifti.check(path)
-    loaded = _load(path)
-    values = np.unique(sitk.GetArrayFromImage(loaded))
-    allowed = sorted(allowed_values(protocol))
-    strange = values[~np.isin(values, allowed)]  # halves and negatives are strange too
-    if strange.size:
-        raise ScanError(
-            f"The label has values outside the protocol {protocol}",
-            expected=", ".join(str(value) for value in allowed),
-            found=", ".join(f"{value:g}" for value in strange[:8]),
-            where=path,
-            hint="name the protocol that these labels follow with --labels, or mend the label",
-        )
-    image = sitk.Cast(loaded, sitk.sitkUInt8)
-    return Scan(image, geometry_of(image), digest, is_blank=not values.any())
+    with nifti.located(file):
+        volume = nifti.read(file.path, file.volume)
+        geometry, findings = _geometry_of(volume)
+        values = _float32(volume) if volume.header.is_scaled else volume.stored
+        if volume.header.is_scaled:
+            words = (
+                "The label's header scales its values: they mean "
+                f"{volume.header.slope:g} times what is stored, plus {volume.header.inter:g}."
+            )
+            findings.append(finding(Flaw.LABEL_SCALED, words))
+        findings += inspect_label(values, protocol)
+    label = values.astype(np.uint8)
+    return Scan(
+        image=to_image(label, geometry),
+        geometry=geometry,
+        voxel_digest=volume.digest,
+        is_blank=not label.any(),
+        findings=tuple(findings),
+    )
 
 
-def _load(path: Path) -> sitk.Image:
-    """Let SimpleITK read a file that was checked."""
-    sitk.ProcessObject.GlobalWarningDisplayOff()  # the library never prints
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(_as_text(path))
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise ScanError(
-            "SimpleITK can't read the scan",
-            found=_last_line(error),
-            where=path,
-            hint="its header may hold an orientation that is not a rotation; export it again",
-        ) from error
-    while image.GetDimension() > 3:
-        image = image[..., 0]
-    return image
+def read_mask(file: ScanFile) -> Scan:
+    """Read a mask of the brain that a site made itself: 0 outside, one other value within.
+
+    Returns:
+        1 within the brain, whatever the file has.
+
+    Raises:
+        FlawedScanError: A flaw for which the scan is refused.
+    """
+    with nifti.located(file):
+        volume = nifti.read(file.path, file.volume)
+        geometry, findings = _geometry_of(volume)
+        values = _float32(volume)
+        inspect_mask(values)
+    return Scan(
+        image=to_image((values != 0).astype(np.uint8), geometry),
+        geometry=geometry,
+        voxel_digest=volume.digest,
+        is_blank=False,
+        findings=tuple(findings),
+    )
+
+
+def _geometry_of(
+    volume: Volume, modality: Modality | None = None
+) -> tuple[Geometry, list[Finding]]:
+    geometry, findings = geometry_in(volume.header, modality)
+    return geometry, findings + inspect_grid(geometry, modality)
+
+
+def _float32(volume: Volume) -> npt.NDArray[np.float32]:
+    """What the stored voxels mean, `(z, y, x)`; too large for float32 becomes infinite."""
+    with np.errstate(over="ignore"):
+        if not volume.header.is_scaled:
+            return volume.stored.astype(np.float32)
+        values = np.empty(volume.stored.shape, np.float32)
+        for z, plane in enumerate(volume.stored):  # in double, as the standard's own library does
+            values[z] = plane.astype(np.float64) * volume.header.slope + volume.header.inter
+    return values
 
 
 def _as_text(path: Path) -> str:

@@ -43,6 +43,9 @@ class Shelf(Protocol):
     def roster(self, version: int) -> str | None:
         """Digest of the signed roster of a version; None where it doesn't lie here."""
 
+    def erasure(self, name: str, edition: int) -> str | None:
+        """Digest of a party's signed statement of what it erased; None without one."""
+
 
 class DiskShelf:
     """The rounds of a workspace."""
@@ -77,6 +80,10 @@ class DiskShelf:
     def roster(self, version: int) -> str | None:
         """See `Shelf`."""
         return _digest(federation.roster_path(self._workspace, version))
+
+    def erasure(self, name: str, edition: int) -> str | None:
+        """See `Shelf`."""
+        return _digest(federation.erasure_path(self._workspace, name, edition))
 
 
 def _digest(path: Path) -> str | None:

@@ -18,6 +18,7 @@ from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
 from brainfed.formats.document import Belonging
+from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import Federation
 from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
@@ -34,6 +35,7 @@ SIGNERS: dict[type[Belonging], frozenset[Role]] = {
     Scores: frozenset({Role.SITE, Role.EVALUATOR}),
     Approval: frozenset({Role.APPROVER}),
     Final: frozenset({Role.COORDINATOR}),
+    Erasure: frozenset({Role.SITE, Role.EVALUATOR}),
 }
 """Who may sign which kind of signed JSON; enrolment, roster and start have rules of their own."""
 

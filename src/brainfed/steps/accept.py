@@ -10,6 +10,7 @@ from brainfed.errors import StrangerError
 from brainfed.formats import atomic, document, federation, signature, verify
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment, Change, changes
+from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import Federation, PlanInForce
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
@@ -105,6 +106,8 @@ def _target(place: Workspace, known: Federation, content: object) -> Path:
         return federation.roster_path(place, content.version)
     if isinstance(content, Amendment):
         return federation.amendment_path(place, content.plan.version)
+    if isinstance(content, Erasure):
+        return federation.erasure_path(place, content.sender, content.edition)
     assert isinstance(content, Acceptance)
     return federation.acceptance_path(place, content.sender, content.plan.version)
 

@@ -13,6 +13,7 @@ from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
 from brainfed.formats.document import Header
 from brainfed.formats.enrolment import Enrolment
+from brainfed.formats.erasure import Erasure
 from brainfed.formats.final import Final
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
@@ -191,6 +192,8 @@ def _places(root: Path, content: Header | Manifest, history: History) -> list[Pa
             return [federation.amendment_path(place, content.plan.version)]
         case Acceptance():
             return [federation.acceptance_path(place, content.sender, content.plan.version)]
+        case Erasure():
+            return [federation.erasure_path(place, content.sender, content.edition)]
         case Enrolment():
             versions = _admissions(content, history)
             return [federation.enrolment_path(place, content.name, v) for v in versions]

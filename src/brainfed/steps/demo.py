@@ -37,7 +37,7 @@ from brainfed.steps.evaluate import entries_of, evaluate, read_cases, scores_of
 from brainfed.steps.exchange import export
 from brainfed.steps.initialise import initialise
 from brainfed.steps.phantoms import CONSORTIUM, PhantomSite, write_consortium
-from brainfed.steps.preprocess import preprocess
+from brainfed.steps.preprocess import Wish, preprocess
 from brainfed.steps.receive import receive
 from brainfed.steps.split import split
 from brainfed.steps.start import start_federation
@@ -195,9 +195,7 @@ def _set_up(
     stick = _carry(out, coordinator)
     for number, (name, folder) in enumerate(scans.items(), start=1):
         receive(parties[name], [stick], confirm=is_coordinator)
-        preprocess(
-            parties[name], folder, protocol=LabelProtocol.BRATS2017, skip_incomplete=False, jobs=1
-        )
+        preprocess(parties[name], folder, Wish(protocol=LabelProtocol.BRATS2017))
         split(parties[name])
         progress("preprocess and split", number, len(scans), name)
     return parties

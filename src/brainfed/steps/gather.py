@@ -19,6 +19,7 @@ from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
 from brainfed.formats.document import Belonging, Header
 from brainfed.formats.enrolment import Enrolment
+from brainfed.formats.erasure import Erasure
 from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Header]] = {
     "amendment": Amendment,
     "approval": Approval,
     "enrolment": Enrolment,
+    "erasure": Erasure,
     "final": Final,
     "record": Record,
     "roster": Roster,
@@ -235,8 +237,8 @@ def _look_at_signature(path: Path, found: Gathered) -> None:
 def _is_unfinished(path: Path, round_number: int | None, found: Gathered) -> bool:
     """Whether an unsigned file is work on the open round of the workspace that it lies in."""
     root = next((place for place in found.workspaces if place in path.parents), None)
-    if root is not None and path.name.endswith(".acceptance.json"):
-        return True  # a consent that the next export signs
+    if root is not None and path.name.endswith((".acceptance.json", ".erasure.json")):
+        return True  # a consent or a statement that the next export signs
     if root is None or round_number is None:
         return False
     closed = [

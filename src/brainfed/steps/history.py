@@ -19,6 +19,7 @@ from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
 from brainfed.formats.document import Belonging, PlanVersion
 from brainfed.formats.enrolment import Enrolment
+from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import Federation
 from brainfed.formats.final import Final
 from brainfed.formats.manifest import Manifest
@@ -131,8 +132,8 @@ def retrace(found: Gathered, digest: str) -> History | None:
             history.find(FindingKind.CONTENT, sentence, paper.path)
     history.records = _judged(history, _of(found, Record))
     history.finals = _judged(history, _of(found, Final))
-    _judged(history, _of(found, Scores))
-    _judged(history, _of(found, Approval))
+    for kind in (Scores, Approval, Erasure):
+        _judged(history, _of(found, kind))
     return history
 
 

@@ -30,6 +30,7 @@ from brainfed.formats import document, verify
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.document import Document
+from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import PlanInForce
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
@@ -82,9 +83,12 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
         return _judge_amendment(data, signed, party)
     if kind == "acceptance":
         return _judge_acceptance(data, signed, party)
+    if kind == "erasure":
+        return _judge_erasure(data, signed, party)
     raise MalformedError(
         "The file is of a kind that this brainfed doesn't take in",
-        expected="start, roster, amendment, acceptance, record, global weights or an update",
+        expected="start, roster, amendment, acceptance, record, erasure, global weights or an "
+        "update",
         found=kind[:40],
         where=signed.path,
     )
@@ -240,6 +244,24 @@ def _judge_acceptance(data: bytes, signed: Signed, party: Party) -> Judged:
         # A second one, signed on another day, says nothing new.
         return Judged(Outcome(Verdict.ALREADY, what, signed.digest), content)
     return Judged(Outcome(Verdict.ACCEPTED, what, signed.digest), content)
+
+
+def _judge_erasure(data: bytes, signed: Signed, party: Party) -> Judged:
+    content = verify.check_document(Erasure, data, signed, party.known)
+    what = f"{content.sender} states that it erased its data"
+    if party.role is not Role.COORDINATOR:
+        return Judged(Outcome(Verdict.IGNORED, f"{what}: for the coordinator"), content)
+    there = party.shelf.erasure(content.sender, content.edition)
+    if there not in {None, signed.digest}:
+        raise ConflictError(
+            f"Two statements of one erasure: {content.sender} tells two stories",
+            expected=str(there)[:16],
+            found=signed.digest[:16],
+            where=signed.path,
+            hint=f"keep both files and ask {content.sender}",
+        )
+    verdict = Verdict.ACCEPTED if there is None else Verdict.ALREADY
+    return Judged(Outcome(verdict, what, signed.digest), content)
 
 
 def _is_acceptance_of(content: Acceptance, entry: PlanInForce) -> bool:

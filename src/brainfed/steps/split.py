@@ -7,7 +7,7 @@ from pathlib import Path
 from brainfed.core.cohort import Subset, assign
 from brainfed.errors import ScanError
 from brainfed.formats import dataset, federation
-from brainfed.formats.dataset import CaseEntry, SplitFile
+from brainfed.formats.dataset import CaseEntry, LeftOut, SplitFile
 from brainfed.formats.ledger import Event
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan, data_digest
@@ -33,6 +33,12 @@ class SplitResult:
     """Patients assigned by this command."""
     n_stayed: int
     """Patients with a case that were assigned before."""
+    n_held: int
+    """Cases left out because nobody has accepted them."""
+    n_rejected: int
+    """Cases left out because a person rejected them."""
+    is_new: bool
+    """Whether this command changed anything."""
     split_digest: str
     """Keyed digest; it goes into every update."""
     path: Path
@@ -52,7 +58,7 @@ def split(workspace: Workspace) -> SplitResult:
         ResourceError: The disk refuses.
     """
     result = split_cases(workspace.data, federation.load(workspace).first_plan)
-    if result.n_joined:
+    if result.is_new:
         workspace.note(Event.MADE, what="split", digest=result.split_digest)
     return result
 
@@ -60,7 +66,8 @@ def split(workspace: Workspace) -> SplitResult:
 def split_cases(data_folder: Path, plan: Plan) -> SplitResult:
     """Assign the patients of all cases in the index; those assigned before stay.
 
-    Errors are those of `split`.
+    Left out are cases that a person rejected, and held ones that nobody accepted; a patient who has
+    no other is assigned once there is one. Errors are those of `split`.
     """
     index = dataset.read_whole_index(data_folder)
     if index.data_digest != data_digest(plan):
@@ -69,17 +76,30 @@ def split_cases(data_folder: Path, plan: Plan) -> SplitResult:
             where=dataset.index_path(data_folder),
             hint="move the folder data away, then run `brainfed preprocess` again",
         )
-    patients = _by_tumour_size(index.cases)
+    out = dataset.left_out(data_folder, index.cases)
+    used = tuple(entry for entry in index.cases if entry.id not in out)
+    patients = _by_tumour_size(used)
     old = _old_split(data_folder, plan)
     assignments = assign(patients, old.assignments, plan.split, seed=old.seed)
-    if assignments != old.assignments or not dataset.split_path(data_folder).exists():
-        new = SplitFile(rule=old.rule, seed=old.seed, assignments=dict(sorted(assignments.items())))
+    is_new = not dataset.split_path(data_folder).exists()
+    is_new |= (assignments, out) != (old.assignments, old.left_out)
+    if is_new:
+        new = SplitFile(
+            rule=old.rule,
+            seed=old.seed,
+            assignments=dict(sorted(assignments.items())),
+            left_out=dict(sorted(out.items())),
+        )
         dataset.write_split(data_folder, new)
     n_joined = len(assignments) - len(old.assignments)
+    reasons = list(out.values())
     return SplitResult(
-        counts=_count(index.cases, assignments),
+        counts=_count(used, assignments),
         n_joined=n_joined,
         n_stayed=len(patients) - n_joined,
+        n_held=reasons.count(LeftOut.HELD),
+        n_rejected=reasons.count(LeftOut.REJECTED),
+        is_new=is_new,
         split_digest=dataset.split_digest(data_folder),
         path=dataset.split_path(data_folder),
     )
