@@ -246,7 +246,7 @@ def test_a_negative_zero_is_written_as_zero() -> None:
 
 
 FORMAT_1 = b'format = 1\nname = "a"\n'
-ATLAS = {"space": "atlas", "atlas": "spgr.nii.gz", "atlas_sha256": "0a" * 32}
+ATLAS = {"space": "atlas", "brain": "classical", "atlas": "spgr.nii.gz", "atlas_sha256": "0a" * 32}
 
 
 def test_a_plan_of_format_1_is_written_without_the_later_tables() -> None:
@@ -275,11 +275,13 @@ def test_a_table_that_came_later_is_refused_in_an_old_plan() -> None:
 def test_an_atlas_needs_its_file_and_digest_and_no_other_space_has_one() -> None:
     assert a_plan(preparation=ATLAS).preparation.atlas == "spgr.nii.gz"
     for wrong in (
-        {"space": "atlas"},
+        {"space": "atlas", "brain": "classical"},
         {**ATLAS, "space": "reference"},
         {**ATLAS, "atlas_sha256": ""},
         {**ATLAS, "atlas": "../spgr.nii.gz"},
         {**ATLAS, "atlas": "spgr.nrrd"},
+        {**ATLAS, "brain": "head"},
+        {"space": "mni152"},
     ):
         with pytest.raises(ValueError, match="atlas"):
             a_plan(preparation=wrong)

@@ -242,6 +242,15 @@ class Preparation(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _brain_where_needed(self) -> Self:
+        if self.space in (Space.ATLAS, Space.MNI152) and self.brain is BrainMask.HEAD:
+            raise ValueError(
+                f'space = "{self.space}" needs a brain mask (classical, deepbet or given): the '
+                "atlas is skull-stripped, and a head with its skull doesn't fit it"
+            )
+        return self
+
 
 class Grid(Section):
     """The pixel grid of a case. Slices are kept: axial, all those of the space it lies in."""

@@ -33,8 +33,7 @@ from brainfed.steps.gather import KINDS
 HERE = Path(__file__).parent
 V1 = HERE / "v1"
 FROZEN = "0798c6dcf4138982d20bc8bdff19769388213d3144e13aa3854da37d6ffedc46"
-"""SHA-256 over `digest  name` of all files of v1 but those `ADDED`. If it has to change, an old file
-has: don't."""
+"""SHA-256 over `digest  name` of all of v1 but `ADDED`. If it has to change, an old file has."""
 ADDED = {
     "federation/hospital-a.erasure.json": (
         "08945e6c230258b36edfce806ceb96b2296b09f3c477253f1ea93bd5fe2d79b3"

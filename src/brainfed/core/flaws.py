@@ -103,6 +103,10 @@ class Finding:
         return self.words if self.modality is None else f"{self.modality}: {self.words}"
 
 
+IN_MILLIMETRES = frozenset({Flaw.SMALL_FIELD, Flaw.LARGE_FIELD, Flaw.TWO_PLACES})
+"""Findings about distances; they mean nothing where the spacing is a convention."""
+
+
 def finding(flaw: Flaw, words: str, modality: Modality | None = None) -> Finding:
     """A finding of the severity that its flaw has."""
     return Finding(flaw, flaw.severity, words, modality)

@@ -10,7 +10,7 @@ checked, not trusted: `Registered.doubts` says why it should be refused.
 # SimpleITK's wrapper has no types.
 # mypy: disable-error-code="no-untyped-call, no-any-return"
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -115,7 +115,7 @@ def register(
         if not near.doubts:
             return near
         far = _started(coarse, exact, sides, n_starts=2)
-        return far if len(far.doubts) <= len(near.doubts) else near
+        return far if len(far.doubts) <= len(near.doubts) else replace(near, n_starts=2)
 
 
 def _started(

@@ -23,7 +23,5 @@ def load(path: Path) -> SequenceRule:
             "The rule can't be read", found=error.strerror, where=path, hint="check the path"
         ) from error
     if len(data) > MAX_RULE_BYTES:
-        raise UsageError(
-            "This is no rule", expected=f"at most {MAX_RULE_BYTES} bytes", where=path
-        )
+        raise UsageError("This is no rule", expected=f"at most {MAX_RULE_BYTES} bytes", where=path)
     return parse_rule(data, path)

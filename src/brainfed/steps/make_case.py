@@ -209,6 +209,10 @@ def _judge(
     means = inspection.tissue_means(made.volumes, made.label, protocol, brain=made.brain_mask)
     findings = [*scans.findings, *inspection.inspect_means(means)]
     held = [str(f) for f in findings if f.severity is Severity.HELD] + aligned.held
+    if task.is_nominal and task.plan.preparation.space is not Space.SCAN:
+        held.append(
+            "the spacing is nominal, and the plan brings the scans into a space of real distances"
+        )
     outside = made.tumour_outside_brain_fraction
     extracted = task.plan.preparation.brain is not BrainMask.HEAD
     if extracted and outside > MAX_OUTSIDE_BRAIN_FRACTION:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from brainfed.core.flaws import Finding
+from brainfed.core.flaws import IN_MILLIMETRES, Finding
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.volume import Geometry, geometry_of, turned
 from brainfed.errors import ScanError
@@ -84,7 +84,11 @@ def read_scans(
         images=images,
         label=label,
         brain_mask=mask,
-        findings=_each_once(there),
+        findings=tuple(
+            said
+            for said in _each_once(there)
+            if not (found.spacing_nominal and said.flaw in IN_MILLIMETRES)
+        ),
         remarks=tuple(remarks),
     )
 
