@@ -8,8 +8,9 @@ OUT ?= demo
 LGG ?= work/lgg
 FUZZ ?= work/fuzz
 FUZZ_SECONDS ?= 600
+PEERS ?= work/peers
 
-.PHONY: demo test test-slow fuzz fuzz-parsers lgg bench docs clean
+.PHONY: demo test test-slow fuzz fuzz-parsers lgg bench bench-preprocess study-registration docs clean
 
 demo: $(READY)
 	$(BIN)/brainfed demo --out $(OUT)
@@ -48,6 +49,17 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_aggregate_memory.py
 	$(BIN)/python tests/benchmarks/bench_import.py
 	$(BIN)/python tests/benchmarks/bench_audit.py
+
+# A raw case from native to case, and registration beside its peers, which get environments of
+# their own (about 1 GB).
+bench-preprocess: $(READY)
+	$(BIN)/python tests/benchmarks/bench_case.py
+	$(BIN)/python tests/benchmarks/bench_brainmask.py
+	$(BIN)/python tests/benchmarks/bench_preprocess.py --work $(PEERS)
+
+# A hundred simulated pairs in the normal and a hundred in the hard range; an hour on one core.
+study-registration: $(READY)
+	$(BIN)/python tests/benchmarks/study_registration.py
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

@@ -124,6 +124,9 @@ def main() -> None:
     rows = []
     for case in range(options.cases):
         for number, pair in enumerate(pairs(case, options.work)):
+            if not rows:  # the first call loads libraries
+                for name, worker in workers.items():
+                    measure(name, worker, pair)
             names = list(workers)
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from brainfed.core import deepbet_mask
 from brainfed.errors import NotReadyError, ScanError

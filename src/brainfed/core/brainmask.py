@@ -29,7 +29,7 @@ CUT_FRACTION = 0.25
 """Largest share of a brain's mask that may lie on the frame of the image, of what would lie in its
 widest slice."""
 DARK_LAYER = 0.5
-"""A layer this much darker than those above it is bone, or air with noise in it."""
+"""A layer this much darker than one above it is bone. (Fluid around a brain is the outermost.)"""
 
 
 def foreground(images: Sequence[npt.NDArray[np.float32]]) -> Mask:
@@ -75,8 +75,8 @@ def is_stripped(image: sitk.Image) -> bool:
     """Whether nothing is left of the image but the brain.
 
     Three signs must agree: the background is set to one value (0 or another, as z-scores have);
-    what remains has the volume of a brain; and it has no layer of bone or dark noise under its
-    surface, as a head has whose background was zeroed or whose face was cut away.
+    what remains has the volume of a brain; and it has no layer of bone under a brighter
+    one, as a head has whose background was zeroed or whose face was cut away.
 
     Args:
         image: A 3-D scan in any orientation and of any intensity; voxels of at most about 6 mm.
@@ -115,23 +115,25 @@ def _has_dark_layer(array: npt.NDArray[np.float32], inside: Mask, spacing: list[
     middle = float(np.median(array[deep > 20])) if np.any(deep > 20) else 0.0
     if middle == 0:
         return True
-    layers = [array[(deep > top) & (deep <= top + 3)] / middle for top in range(0, 15, 3)]
+    # The outermost voxels are half background.
+    tops = (2.5, 5.5, 8.5, 11.5, 14.5)
+    layers = [array[(deep > top) & (deep <= top + 3)] / middle for top in tops]
     medians = [float(np.median(layer)) for layer in layers if layer.size]
     brightest = np.maximum.accumulate(medians)
-    return medians[0] < DARK_LAYER or bool(np.any(medians < DARK_LAYER * brightest))
+    return bool(np.any(medians < DARK_LAYER * brightest))
 
 
 def depths(inside: Mask, spacing_mm: Sequence[float]) -> npt.NDArray[np.float32]:
     """Distance in mm from each voxel to the nearest one outside; 0 outside.
 
     Args:
-        inside: `(z, y, x)`. What lies beyond its frame counts as a continuation of it.
+        inside: `(z, y, x)`. Beyond its frame it is taken to go on as at the frame.
         spacing_mm: `(x, y, z)`.
     """
-    image = sitk.GetImageFromArray(np.pad(inside, 1, mode="edge").astype(np.uint8))
-    image.SetSpacing(spacing_mm)
+    outside = sitk.GetImageFromArray(np.pad(~inside, 1, mode="edge").astype(np.uint8))
+    outside.SetSpacing(spacing_mm)
     distances = sitk.SignedMaurerDistanceMap(
-        image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
+        outside, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
     )
     return np.maximum(sitk.GetArrayFromImage(distances)[1:-1, 1:-1, 1:-1], 0)
 

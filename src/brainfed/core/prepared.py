@@ -28,6 +28,11 @@ class Prepared:
     """The head, or the brain where the scan is skull-stripped."""
     geometry: Geometry
 
+    def is_stripped(self) -> bool:
+        """Whether there is nothing around the mask: its background was set, not measured."""
+        outside = self.values[~self.mask]
+        return outside.size > 0 and float(np.ptp(outside)) == 0
+
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """As plain arrays by name, to be stored; `from_arrays` takes them back."""
         return {
@@ -62,18 +67,30 @@ def prepare(image: sitk.Image, *, n4: bool) -> Prepared:
         n4: Whether to estimate its bias field and divide it out.
 
     Returns:
-        The scan on its own axes, 2 mm isotropic, over its whole field of view.
+        The scan on its own axes, 2 mm isotropic, over its whole field of view. A background that
+        was set to one value is set to the darkest of the head's.
     """
     with bias.one_thread():
         coarse = _to_spacing(image, SPACING_MM)
         geometry, values = geometry_of(coarse), sitk.GetArrayFromImage(coarse)
         mask = brainmask.foreground([values])
+        was_set = mask.any() and _is_constant(values[~mask])
         if n4:
             lifted = to_image(values - values.min(), geometry)  # N4 takes a logarithm
             inside = to_image(mask.astype(np.uint8), geometry)
             values = sitk.GetArrayFromImage(bias.flatten(lifted, inside))
-    clamped = np.minimum(values, np.quantile(values, CLAMP_QUANTILE))
-    return Prepared(clamped.astype(np.float32), mask, geometry)
+    clamped = np.minimum(values, np.quantile(values, CLAMP_QUANTILE)).astype(np.float32)
+    if was_set:
+        clamped[~mask] = clamped[mask].min()
+    return Prepared(clamped, mask, geometry)
+
+
+def _is_constant(outside: Floats) -> bool:
+    """All one value, but for specks."""
+    if outside.size == 0:
+        return False
+    low, high = np.quantile(outside, (0.01, 0.99))
+    return bool(low == high)
 
 
 def _to_spacing(image: sitk.Image, spacing_mm: float) -> sitk.Image:

@@ -27,9 +27,10 @@ from brainfed.core.rigid import (
     invert,
     motion,
     rows,
+    square_of,
     transform,
 )
-from brainfed.core.similarity import Similarity, View, search
+from brainfed.core.similarity import Similarity, View, climb, search
 from brainfed.core.volume import Geometry, Mask, to_image
 
 __all__ = [
@@ -46,8 +47,10 @@ NEAR_DEGREES = (-18.0, 0.0, 18.0)
 FAR_DEGREES = (-40.0, -20.0, 0.0, 20.0, 40.0)
 FAR_MM = 35.0
 """Turns about each axis that the search begins from at first; turns and shifts of the second start,
-which is made when the first result is in doubt."""
+which is made when the first result is in doubt or not quite sure."""
 
+EXACT_STEPS = (1.0, 0.5, 0.25)
+"""Of the climb from the top of the coarse search, in degrees and millimetres."""
 SEED = 20261124
 N_SAMPLES = 15_000
 """Points that the refinement takes the mutual information from."""
@@ -56,6 +59,10 @@ STEP_ASIDE = 3.0
 MIN_FALL_OFF = 0.01
 """A true match gets worse by this share of its information at least when one scan is moved aside by
 3 mm, or turned by 3 degrees, either way along each axis."""
+SURE_FALL_OFF = 0.03
+SAME_MM = 3.0
+"""A match that falls off by less than this share is believed only if the second start ends within
+so many millimetres of it: thin slabs have been seen to match at 0.01 where they are not."""
 MIN_OVERLAP_FRACTION = 0.7
 MAX_DEGREES = 60.0
 """No head lies in a scanner turned so far against another scan of it."""
@@ -110,12 +117,17 @@ def register(
         return _refused("there is no head in the field of view, or none within the mask")
     with bias.one_thread():
         coarse = Similarity(*sides, blur_mm=4.0, n_points=4000)
-        exact = Similarity(*sides, blur_mm=1.0, n_points=30_000)
+        exact = Similarity(*sides, blur_mm=1.0, n_points=20_000)
         near = _started(coarse, exact, sides, n_starts=1)
-        if not near.doubts:
+        if not near.doubts and near.fall_off >= SURE_FALL_OFF:
             return near
         far = _started(coarse, exact, sides, n_starts=2)
-        return far if len(far.doubts) <= len(near.doubts) else replace(near, n_starts=2)
+    best = max(near, far, key=lambda found: (not found.doubts, found.information_gain))
+    apart = _apart_mm(near.matrix, far.matrix, _middle(sides[0]))
+    doubts = best.doubts
+    if best.fall_off < SURE_FALL_OFF and apart > SAME_MM:
+        doubts = (*doubts, f"two searches ended {apart:.0f} mm apart")
+    return replace(best, n_starts=2, doubts=doubts)
 
 
 def _started(
@@ -123,8 +135,9 @@ def _started(
 ) -> Registered:
     """Search near the headers' positions, or with the second start far from them; then refine."""
     centre = _middle(sides[0])
-    tops = search(coarse, _starts(sides, centre, far=n_starts > 1), centre)
-    square = _refined(sides, motion(tops[0][1], centre), centre)
+    top = search(coarse, _starts(sides, centre, far=n_starts > 1), centre)
+    _, near = climb(exact, top, centre, steps=EXACT_STEPS)
+    square = _refined(sides, motion(near, centre), centre)
     return _judged(exact, square, centre, n_starts)
 
 
@@ -162,7 +175,7 @@ def _refined(sides: tuple[View, View], square: Square, centre: Vector) -> Square
     # The step shrinks slowly: the maximum lies on a narrow ridge, where turns nearly make up for
     # shifts, and with the usual halving it stops on the way.
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=0.5, minStep=5e-3, numberOfIterations=150, relaxationFactor=0.92
+        learningRate=0.5, minStep=5e-3, numberOfIterations=150, relaxationFactor=0.94
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(rigid, inPlace=True)
@@ -197,7 +210,7 @@ def _judged(exact: Similarity, square: Square, centre: Vector, n_starts: int) ->
     if found - before < MIN_GAIN:
         doubts.append("the scans match better as their headers place them")
     return Registered(
-        rows(square), turn, shift, found - before, overlap, n_starts, tuple(doubts), fall_off
+        rows(square), turn, shift, found - before, float(overlap), n_starts, tuple(doubts), fall_off
     )
 
 
@@ -211,28 +224,35 @@ def _views(
 
     Without masks the fixed head with a rim, which holds the outline, and all of the moving scan.
     With both, each scan is stripped by its mask, and the outline is that of the masks. With one,
-    the other scan has tissue where this one has none, so only the inside of the mask counts.
+    the other scan has tissue where this one has none, so only the inside of the mask counts. A scan
+    that is stripped already is as one with its mask.
     """
-    masks = [_on_grid(mask, scan) for mask, scan in ((fixed_mask, fixed), (moving_mask, moving))]
-    values, heads = [fixed.values, moving.values], [fixed.mask, moving.mask]
-    both = all(mask is not None for mask in masks)
-    for side, mask in enumerate(masks):
-        if mask is not None:
-            heads[side] = mask
-            if both:
-                values[side] = np.where(mask, values[side], values[side].min())
-    regions = [_with_rim(heads[0], fixed.geometry), np.ones_like(heads[1])]
-    if not both:
-        regions = [r if mask is None else mask for r, mask in zip(regions, masks, strict=True)]
-    return (
-        View(values[0], regions[0], heads[0], fixed.geometry),
-        View(values[1], regions[1], heads[1], moving.geometry),
-    )
+    of_fixed, of_moving = _on_grid(fixed_mask, fixed), _on_grid(moving_mask, moving)
+    everywhere = np.ones_like(moving.mask)
+    if of_fixed is not None and of_moving is not None:
+        one, other = _stripped(fixed, of_fixed), _stripped(moving, of_moving)
+        return one, replace(other, region=everywhere)
+    if of_fixed is None:
+        region = _with_rim(fixed.mask, fixed.geometry)
+        one = View(fixed.values, region, fixed.mask, fixed.geometry)
+    else:
+        one = View(fixed.values, of_fixed, of_fixed, fixed.geometry)
+    if of_moving is None:
+        return one, View(moving.values, everywhere, moving.mask, moving.geometry)
+    return one, View(moving.values, of_moving, of_moving, moving.geometry)
+
+
+def _stripped(scan: Prepared, mask: Mask) -> View:
+    # No noise is left around the brain, so that the rim may count as head.
+    rim = _with_rim(mask, scan.geometry)
+    values = np.where(mask, scan.values, scan.values.min())
+    return View(values, rim, rim, scan.geometry)
 
 
 def _on_grid(mask: sitk.Image | None, scan: Prepared) -> Mask | None:
+    """The mask on the scan's grid; its own where it is stripped, None where it is a whole head."""
     if mask is None:
-        return None
+        return scan.mask if scan.is_stripped() else None
     grid = to_image(scan.values, scan.geometry)
     there = sitk.Resample(mask != 0, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
     return sitk.GetArrayFromImage(there).astype(np.bool_)
@@ -241,6 +261,14 @@ def _on_grid(mask: sitk.Image | None, scan: Prepared) -> Mask | None:
 def _with_rim(mask: Mask, geometry: Geometry) -> Mask:
     image = to_image(mask.astype(np.uint8), geometry)
     return sitk.GetArrayFromImage(sitk.BinaryDilate(image, [RIM_VOXELS] * 3)).astype(np.bool_)
+
+
+def _apart_mm(one: Matrix, other: Matrix, centre: Vector) -> float:
+    """Mean distance between where two matrices put six points 70 mm around the centre."""
+    around = centre + 70.0 * np.vstack([np.eye(3), -np.eye(3)])
+    points = np.hstack([around, np.ones((6, 1))])
+    apart = points @ (square_of(one) - square_of(other))[:3].T
+    return float(np.linalg.norm(apart, axis=1).mean())
 
 
 def _middle(view: View) -> Vector:

@@ -104,12 +104,12 @@ class Similarity:
 
 def search(
     similarity: Similarity, starts: Sequence[Vector], centre: Vector, *, n_climbs: int = 4
-) -> list[tuple[float, Vector]]:
-    """Score all starts, climb from the best, and give the tops, the highest first."""
+) -> Vector:
+    """Score all starts, climb from the best, and give the highest top."""
     scores = [similarity.score(motion(start, centre)) for start in starts]
-    order = np.argsort(scores)[::-1][:n_climbs]
-    tops = [climb(similarity, starts[i], centre, steps=STEPS) for i in order]
-    return sorted(tops, key=lambda top: -top[0])
+    best = np.argsort(scores)[::-1][:n_climbs]
+    tops = [climb(similarity, starts[i], centre, steps=STEPS) for i in best]
+    return max(tops, key=lambda top: top[0])[1]
 
 
 def climb(
