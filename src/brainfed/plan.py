@@ -153,6 +153,16 @@ class WeightBy(StrEnum):
     SLICES = "slices"
 
 
+class LesionPreset(StrEnum):
+    """Challenge of BraTS 2023 by whose rules lesions are told apart and matched."""
+
+    GLI = "gli"
+    SSA = "ssa"
+    PED = "ped"
+    MEN = "men"
+    MET = "met"
+
+
 class Encryption(StrEnum):
     """Whether weight files are encrypted for the courier."""
 
@@ -362,6 +372,16 @@ class Aggregation(Section):
     """The count of a site's training set that is its weight."""
 
 
+class Evaluation(Section):
+    """How outlines are scored, where a measure leaves a choice. Since format 2."""
+
+    tolerance_mm: Annotated[float, Field(gt=0, le=50)] = 1.0
+    """How far two surfaces may be apart and still agree, for `nsd`."""
+    lesions: LesionPreset = LesionPreset.GLI
+    """Rules of BraTS 2023 for the lesion-wise scores. `gli`, `ssa`, `ped`: lesions within 3 voxels
+    of each other are one, of 50 voxels or fewer none; `men`: 1 and 50; `met`: 1 and 2."""
+
+
 class Participation(Section):
     """Who must take part, and what may be said about small groups."""
 
@@ -403,8 +423,8 @@ class Plan(Section):
     """All that the parties must agree on before the start."""
 
     format: Literal[1, 2] = 2
-    """Version of the plan's keys; a later one has more. Format 1 lacks the table preparation and
-    means what its defaults say."""
+    """Version of the plan's keys; a later one has more. Format 1 lacks the tables preparation
+    and evaluation and means what their defaults say."""
     name: Annotated[str, Field(pattern=SLUG)]
     """Short name; begins the names of the exchanged files."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
@@ -420,6 +440,7 @@ class Plan(Section):
     network: Network = Network()
     training: Training = Training()
     aggregation: Aggregation = Aggregation()
+    evaluation: Annotated[Evaluation, _Since(2)] = Evaluation()
     participation: Participation = Participation()
     exchange: Exchange = Exchange()
     terms: Terms = Terms()

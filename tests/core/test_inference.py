@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from brainfed.core.device import threads
 from brainfed.core.inference import network_with, probabilities, score_volume
+from brainfed.core.metrics import Measure
 from brainfed.core.slices import Volume
 from brainfed.core.unet import initial_weights
 from brainfed.plan import Region
@@ -83,7 +84,7 @@ def test_a_case_is_scored_per_region_at_one_half() -> None:
     assert (wt.n_voxels, wt.n_voxels_predicted) == (regions[0].sum(), case.label.size)
     assert wt.dice == 2 * wt.n_voxels / (wt.n_voxels + case.label.size)
     assert (et.n_voxels_predicted, et.dice) == (0, 0)
-    assert 0 < et.soft_slice_dice < 1
+    assert 0 < et.values[Measure.SOFT_SLICE_DICE] < 1
 
 
 def test_a_probability_of_exactly_one_half_is_outside() -> None:

@@ -17,8 +17,7 @@ def a_score(patient: str, dice: float, *, case: str = "c", region: Region = Regi
         region=region,
         n_voxels=10,
         n_voxels_predicted=10,
-        dice=dice,
-        soft_slice_dice=(1 + dice) / 2,
+        values={Measure.DICE: dice, Measure.SOFT_SLICE_DICE: (1 + dice) / 2},
     )
 
 

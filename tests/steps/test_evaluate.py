@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from brainfed.core.metrics import Measure
 from brainfed.core.unet import initial_weights
 from brainfed.errors import (
     BrainfedError,
@@ -191,4 +192,4 @@ def test_a_network_that_finds_nothing_misses_every_tumour(tmp_path: Path) -> Non
     weights.write(path, manifest, empty)
     (row,) = evaluate(place, weights=path, threads=1).rows
     assert (row.n_voxels_predicted, row.dice) == (0, 0)
-    assert row.soft_slice_dice < 0.7
+    assert row.values[Measure.SOFT_SLICE_DICE] < 0.7

@@ -145,10 +145,7 @@ def _evaluate_words(done: "EvaluateResult") -> Words:
         f"{done.subset} part: {counted(done.n_patients, 'patient')}, "
         f"{counted(done.n_cases, 'case')}"
     )
-    rows = [
-        (row.case, str(row.region), row.dice, row.soft_slice_dice, row.n_voxels)
-        for row in done.rows
-    ]
+    rows = [(row.case, str(row.region), *row.values.values(), row.n_voxels) for row in done.rows]
     yield Table(("case", "region", "Dice", "soft slice", "tumour voxels"), rows)
     yield ""
     yield _summaries(done.summaries)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from brainfed.core.device import memory_errors
-from brainfed.core.metrics import dice, soft_slice_dice
+from brainfed.core.metrics import Measure, dice, soft_slice_dice
 from brainfed.core.scoring import CaseScore
 from brainfed.core.slices import Volume
 from brainfed.core.unet import UNet
@@ -82,8 +82,11 @@ def score_volume(
                 region=region,
                 n_voxels=int(truth.sum()),
                 n_voxels_predicted=int(outline.sum()),
-                dice=dice(outline, truth),
-                soft_slice_dice=soft_slice_dice(found, truth),
+                values={
+                    Measure.DICE: dice(outline, truth),
+                    Measure.SOFT_SLICE_DICE: soft_slice_dice(found, truth),
+                },
+                is_complete=all(volume.present),
             )
         )
     return scores

@@ -16,7 +16,34 @@ class Measure(StrEnum):
     """How a score is computed, as files and tables name it."""
 
     DICE = "dice"
+    """Overlap of two outlines in 3-D."""
     SOFT_SLICE_DICE = "soft-slice-dice"
+    """The paper's: of probabilities, slice by slice."""
+    HD95_SURFACE = "hd95-surface"
+    """mm: 95th percentile over the surface's area, the larger of the two directions."""
+    HD95_POOLED = "hd95-pooled"
+    """mm: 95th percentile of the distances of both directions' border voxels together."""
+    NSD = "nsd"
+    """Share of both surfaces that lies within the plan's tolerance of the other."""
+    SENSITIVITY = "sensitivity"
+    SPECIFICITY = "specificity"
+    VOLUME_DIFFERENCE = "volume-difference"
+    """ml: predicted less true."""
+    LESION_DICE = "lesion-dice"
+    """BraTS 2023's, with the plan's preset: mean over lesions, false ones count as 0."""
+    LESION_HD95 = "lesion-hd95"
+    """mm: likewise of hd95-surface; missed and false lesions count as the largest distance."""
+
+    @property
+    def unit(self) -> str:
+        """`mm`, `ml`, or nothing for a share.
+
+        Where the spacing is nominal only shares mean something, and of them not `nsd`, whose
+        tolerance is in mm.
+        """
+        if self in (Measure.HD95_SURFACE, Measure.HD95_POOLED, Measure.LESION_HD95):
+            return "mm"
+        return "ml" if self is Measure.VOLUME_DIFFERENCE else ""
 
 
 def dice(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

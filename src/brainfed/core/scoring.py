@@ -5,7 +5,7 @@ score, so a patient with many visits counts once.
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from brainfed.core.metrics import Measure
@@ -22,14 +22,15 @@ class CaseScore:
     n_voxels: int
     """Of the true region."""
     n_voxels_predicted: int
-    dice: float
-    """3-D, on the plan's grid, at threshold 0.5."""
-    soft_slice_dice: float
-    """The paper's: of probabilities, per slice, then the mean over the case's slices."""
+    values: Mapping[Measure, float]
+    """What was measured; no mm and no ml where the spacing is nominal."""
+    is_complete: bool = True
+    """Whether the case has every modality of the plan."""
 
-    def value(self, measure: Measure) -> float:
-        """The score of this name."""
-        return self.dice if measure is Measure.DICE else self.soft_slice_dice
+    @property
+    def dice(self) -> float:
+        """3-D, at threshold 0.5."""
+        return self.values[Measure.DICE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +53,27 @@ class Summary:
 def patient_scores(
     scores: Iterable[CaseScore], region: Region, measure: Measure
 ) -> dict[str, float]:
-    """Each patient's mean over its cases, by patient."""
+    """Each patient's mean over its cases that have the measure, by patient."""
     values: dict[str, list[float]] = {}
     for score in scores:
-        if score.region is region:
-            values.setdefault(score.patient, []).append(score.value(measure))
+        if score.region is region and measure in score.values:
+            values.setdefault(score.patient, []).append(score.values[measure])
     return {patient: statistics.fmean(cases) for patient, cases in sorted(values.items())}
 
 
 def summarise(scores: Iterable[CaseScore], plan: Plan) -> tuple[Summary, ...]:
-    """All regions of the plan under both measures, over the patients of these cases."""
+    """All regions of the plan under every measure that was taken, over the patients of these cases.
+
+    Without any case the two Dice scores stand there with nobody behind them.
+    """
     scores = tuple(scores)
+    taken = {measure for score in scores for measure in score.values}
+    if not scores:
+        taken = {Measure.DICE, Measure.SOFT_SLICE_DICE}
     return tuple(
         _summary(patient_scores(scores, region, measure), region, measure)
         for measure in Measure
+        if measure in taken
         for region in plan.scans.regions
     )
 

@@ -18,6 +18,7 @@ from brainfed.core.device import choose_device
 from brainfed.core.device import threads as cpu_threads
 from brainfed.core.inference import network_with, score_volume
 from brainfed.core.labels import region_mask
+from brainfed.core.metrics import Measure
 from brainfed.core.progress import Progress, silent
 from brainfed.core.scoring import CaseScore, Summary, summarise
 from brainfed.core.slices import Volume
@@ -260,7 +261,7 @@ def _write_table(place: Workspace, name: str, rows: Iterable[CaseScore]) -> Path
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        scores = (f"{row.dice:.6f}", f"{row.soft_slice_dice:.6f}")
+        scores = [f"{row.values[m]:.6f}" for m in (Measure.DICE, Measure.SOFT_SLICE_DICE)]
         writer.writerow(
             (row.patient, row.case, row.region, row.n_voxels, row.n_voxels_predicted, *scores)
         )
