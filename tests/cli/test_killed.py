@@ -53,14 +53,19 @@ def test_training_that_is_killed_and_run_again_gives_the_uninterrupted_digest(
     _, words = reference.communicate(timeout=SECONDS)
     assert reference.returncode == 0, words.decode()
 
-    for signal_number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+    # Interrupted while it runs code from a string, as imports do, CPython dies of the signal at the
+    # very end, after our words; a shell sees 130 either way.
+    for signal_number, codes in (
+        (signal.SIGKILL, {-signal.SIGKILL}),
+        (signal.SIGINT, {130, -signal.SIGINT}),
+    ):
         command = train_round(stopped)
         wait_until_it_trains(command)
         command.send_signal(signal_number)
         _, words = command.communicate(timeout=SECONDS)
         if command.returncode == 0:
             break  # a fast machine had finished; what follows still must hold
-        assert command.returncode == code, words.decode()
+        assert command.returncode in codes, words.decode()
         assert b"Traceback" not in words
         assert rounds.newest_round(stopped) == 0
         assert not list(stopped.rounds.glob("*/*.update.safetensors"))

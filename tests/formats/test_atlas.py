@@ -28,7 +28,7 @@ def an_atlas(folder: Path, seed: int = 0) -> Path:
 
 def preparation(path: Path) -> Preparation:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Preparation(space="atlas", atlas="brain.nii.gz", atlas_sha256=digest)
+    return Preparation(space="atlas", atlas="brain.nii.gz", atlas_sha256=digest, brain="classical")
 
 
 def test_an_atlas_is_given_once_and_then_found(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_template_of_nilearn_is_found_by_its_digest(tmp_path: Path) -> None:
         importlib.metadata.version("nilearn")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("nilearn is not installed (extra [atlas])")
-    found = atlas.find(tmp_path, Preparation(space="mni152"))
+    found = atlas.find(tmp_path, Preparation(space="mni152", brain="classical"))
     assert found is not None
     read = atlas.read(found)
     assert read.image.GetSize() == (197, 233, 189)
@@ -99,7 +99,7 @@ def test_without_nilearn_the_error_names_the_extra(
 
     monkeypatch.setattr(importlib.metadata, "files", missing)
     with pytest.raises(NotReadyError) as caught:
-        atlas.find(tmp_path, Preparation(space="mni152"))
+        atlas.find(tmp_path, Preparation(space="mni152", brain="classical"))
     assert "brainfed[atlas]" in (caught.value.hint or "")
 
 
