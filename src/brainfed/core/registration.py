@@ -172,6 +172,10 @@ def _refined(sides: tuple[View, View], square: Square, centre: Vector) -> Square
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(min(1.0, N_SAMPLES / np.count_nonzero(sides[0].head)), SEED)
     method.SetInterpolator(sitk.sitkLinear)
+    # Differences at the points themselves: quicker than a smoothed gradient of the whole scan, and
+    # it ends nearer to the truth.
+    method.MetricUseMovingImageGradientFilterOff()
+    method.MetricUseFixedImageGradientFilterOff()
     # The step shrinks slowly: the maximum lies on a narrow ridge, where turns nearly make up for
     # shifts, and with the usual halving it stops on the way.
     method.SetOptimizerAsRegularStepGradientDescent(

@@ -6,18 +6,15 @@ know nothing of each other, 2 where each determines the other. A few thousand po
 enough and take under a millisecond, so thousands of positions can be tried.
 """
 
-# SimpleITK's wrapper has no types.
-# mypy: disable-error-code="no-untyped-call, no-any-return"
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
+from scipy.ndimage import gaussian_filter
 
 from brainfed.core.rigid import Square, Vector, motion
-from brainfed.core.volume import Floats, Geometry, Mask, to_image
+from brainfed.core.volume import Floats, Geometry, Mask
 
 N_BINS = 24
 MIN_OVERLAP = 0.5
@@ -46,8 +43,8 @@ class View:
 
     def binned(self, blur_mm: float) -> npt.NDArray[np.intp]:
         """The smoothed values in bins of equal width; `N_BINS` where the scan doesn't count."""
-        image = sitk.SmoothingRecursiveGaussian(to_image(self.values, self.geometry), blur_mm)
-        smooth = sitk.GetArrayFromImage(image)
+        sigma = [blur_mm / mm for mm in self.geometry.spacing_mm[::-1]]
+        smooth = gaussian_filter(self.values, sigma, mode="nearest", truncate=3.0)
         low, high = np.quantile(smooth[self.region], (0.001, 0.999))
         scaled = (smooth - low) * (N_BINS / max(high - low, np.finfo(np.float32).tiny))
         return np.where(self.region, np.clip(scaled, 0, N_BINS - 1), N_BINS).astype(np.intp)
