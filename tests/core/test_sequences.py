@@ -353,6 +353,29 @@ def test_a_derived_series_without_an_original_is_taken_and_said_so() -> None:
     assert choice.remarks == (f"{facts}, taken as t2, is DERIVED; there is no ORIGINAL of it",)
 
 
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"n_slices": 4, "n_images": 4}, "4 slices"),
+        ({"n_sizes": 2}, "several sizes"),
+        ({"n_images": 48}, "48 images at 24 places"),
+        ({"n_orientations": 3}, "3 directions"),
+        ({"n_echoes": 2}, "2 echo times"),
+    ],
+)
+def test_a_derived_series_does_not_stand_in_silence_where_the_original_is_broken(
+    broken: dict[str, object], why: str
+) -> None:
+    derived = a_series("t2 tra", "t2", image_type=DERIVED)
+    original = a_series("t2 tra", "t2", **broken)
+    choice = choose([derived, original, a_series("localizer")], RULE)
+    assert choice.images == {}
+    assert choice.doubts[T2].series == (derived,)
+    assert why in choice.doubts[T2].words
+    sound = a_series("t2 tra", "t2")
+    assert choose([derived, original, sound], RULE).images == {T2: sound}
+
+
 @given(
     st.lists(
         st.tuples(

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from brainfed.core.flaws import Flaw, FlawedScanError
 from brainfed.core.sequence_rule import default_rule
 from brainfed.core.volume import geometry_of
 from brainfed.errors import BrainfedError, ConflictError, NotReadyError, ScanError
@@ -179,11 +180,39 @@ def _a_dicomdir() -> object:
 
 
 def test_a_folder_without_dicom_holds_none(tmp_path: Path) -> None:
-    (tmp_path / "scan.nii").write_bytes(bytes(500))
+    (tmp_path / "scan.txt").write_bytes(bytes(500))
     assert found(tmp_path) == ((), ())
     assert not dicom.holds_dicom(tmp_path)
     write(tmp_path / "deep" / "er", "t2")
     assert dicom.holds_dicom(tmp_path)
+
+
+def test_a_label_among_dicom_files_is_left_over_with_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path / "P1" / "SE1", "t2 tra", tags=T2)
+    (tmp_path / "P1" / "tumour.nii.gz").write_bytes(bytes(500))
+    (case,), (left,) = found(tmp_path)
+    assert set(case.images) == {Modality.T2}
+    assert left.where == str(tmp_path / "P1" / "tumour.nii.gz")
+    assert "column Label" in left.reason
+
+
+def test_a_file_that_cannot_be_opened_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "t2 tra", tags=T2)
+    (tmp_path / "A").write_bytes(bytes(500))
+    real = Path.open
+
+    def refuse(path: Path, *how: object, **more: object) -> object:
+        if path.name == "A":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *how, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert dicom.holds_dicom(tmp_path)
+    (case,), (left,) = found(tmp_path)
+    assert set(case.images) == {Modality.T2}
+    assert left.where == str(tmp_path / "A")
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -246,6 +275,8 @@ def test_a_text_with_line_ends_is_one_line(tmp_path: Path) -> None:
         ({"PatientAge": "x", "PatientBirthDate": ""}, None),
         ({"PatientAge": None, "PatientBirthDate": "20990101"}, None),
         ({"PatientAge": None, "PatientBirthDate": "1964"}, None),
+        ({"PatientAge": None, "PatientBirthDate": "19000101"}, None),
+        ({"PatientAge": "999Y", "PatientBirthDate": "19640101"}, None),
     ],
 )
 def test_the_age_at_the_scan_is_read(
@@ -413,6 +444,29 @@ def test_a_file_that_is_cut_off_is_left_over_with_the_reason(tmp_path: Path, n_b
     assert "DICOM file" in left[0].reason
     with pytest.raises(ScanError):  # damaged, or a slice is missing
         dicom.convert(scan, tmp_path / "out.nii")
+
+
+def test_a_file_that_is_packed_as_a_whole_is_never_unpacked(tmp_path: Path) -> None:
+    import tracemalloc
+
+    import pydicom
+
+    write(tmp_path, "t2 tra", tags=T2)
+    path = tmp_path / "IM0004.dcm"
+    bomb = pydicom.dcmread(path)
+    bomb.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    bomb.PixelData = bytes(2**26)
+    bomb.save_as(path)
+    assert path.stat().st_size < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(ScanError, match="deflated"):
+            dicom_header.read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    _, (left,) = found(tmp_path)
+    assert left.where == str(path)
 
 
 def test_a_file_that_may_not_be_read_is_left_over(tmp_path: Path) -> None:
@@ -603,8 +657,10 @@ def test_uneven_gaps_are_refused(tmp_path: Path) -> None:
     x, y, z = file.ImagePositionPatient
     file.ImagePositionPatient = [x, y, f"{float(z) + 1.5:.6f}"]
     file.save_as(path)
-    with pytest.raises(ScanError, match="uneven"):
+    with pytest.raises(FlawedScanError, match="uneven") as caught:
         dicom.convert(scan, tmp_path / "scan.nii")
+    assert caught.value.flaw is Flaw.UNEVEN_GAPS
+    assert caught.value.where == str(scan)
 
 
 @converts

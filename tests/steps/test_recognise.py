@@ -8,8 +8,14 @@ from brainfed.core.labels import LabelProtocol
 from brainfed.core.sequence_rule import default_rule
 from brainfed.errors import ScanError
 from brainfed.formats.found_case import LABEL, WHOLE_CASE, FoundCase, ScanFile
-from brainfed.plan import Cohort, Modality, Scans, Treatment
-from brainfed.steps.recognise import Found, Layout, check_cohort, check_complete, recognise
+from brainfed.plan import Modality, Region, Scans
+from brainfed.steps.recognise import (
+    Found,
+    Layout,
+    check_complete,
+    check_protocol,
+    recognise,
+)
 from tests.builders import SHARED_DATA
 
 
@@ -79,6 +85,21 @@ def test_dicom_beside_folders_of_cases_does_not_change_the_layout(tmp_path: Path
     touch(tmp_path, "x/x_flair.nii")
     (tmp_path / "x" / "IM0001").write_bytes(bytes(128) + b"DICM")
     assert recognised(tmp_path).layout is Layout.FOLDERS
+
+
+def test_a_label_beside_its_dicom_series_does_not_change_the_layout(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    touch(tmp_path, "P1/tumour.nii.gz")
+    (tmp_path / "P1" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(64))
+    found = recognised(tmp_path)
+    assert found.layout is Layout.DICOM
+    assert any("column Label" in left.reason for left in found.left_over)
+
+
+def test_a_path_is_written_without_detours(tmp_path: Path) -> None:
+    touch(tmp_path, "scans/x/x_flair.nii", "site/readme")
+    (case,) = recognised(tmp_path / "site" / ".." / "scans").cases
+    assert case.images[Modality.FLAIR].path == tmp_path / "scans" / "x" / "x_flair.nii"
 
 
 @pytest.mark.parametrize("name", ["scan.nii.gz", "image.mhd", "noending"])
@@ -209,42 +230,19 @@ def test_all_doubts_are_said_and_one_for_two_modalities_once() -> None:
     assert caught.value.message == "Whose?; Which?"
 
 
-PRE, POST, ANY = Treatment.PRE_OPERATIVE, Treatment.POST_OPERATIVE, Treatment.ANY
+def test_what_is_missing_is_said_beside_what_is_in_doubt() -> None:
+    with pytest.raises(ScanError) as caught:
+        check_complete(a_case("t1", doubts={"flair": "Which?"}), SCANS)
+    assert caught.value.message == "Which?; Missing: seg"
 
 
-@pytest.mark.parametrize(
-    ("known", "asked", "unanswered", "is_out"),
-    [
-        ({}, (PRE, 18), ("Treatment", "AgeYears"), False),
-        ({}, (ANY, 0), (), False),
-        ({"treatment": PRE, "age_years": 18}, (PRE, 18), (), False),
-        ({"treatment": PRE, "age_years": 17}, (PRE, 18), (), True),
-        ({"treatment": POST, "age_years": 60}, (PRE, 18), (), True),
-        ({"treatment": POST}, (PRE, 18), ("AgeYears",), True),
-        ({"treatment": POST, "age_years": 3}, (ANY, 0), (), False),
-        ({"treatment": PRE, "age_years": 60}, (POST, 18), (), True),
-        ({"protocol": LabelProtocol.BRATS2024_POST}, (PRE, 0), (), True),
-        ({"protocol": LabelProtocol.BRATS2024_POST}, (POST, 0), (), False),
-        ({"protocol": LabelProtocol.BRATS2023}, (PRE, 0), ("Treatment",), False),
-        ({"protocol": LabelProtocol.BRATS2024_POST, "treatment": PRE}, (PRE, 0), (), True),
-        ({"protocol": LabelProtocol.BRATS2024_POST, "treatment": PRE}, (POST, 0), (), True),
-    ],
-)
-def test_the_cohort_asks_for_treatment_and_age(
-    known: dict[str, Any], asked: tuple[Treatment, int], unanswered: tuple[str, ...], is_out: bool
-) -> None:
-    cohort = Cohort(treatment=asked[0], minimum_age_years=asked[1])
-    answer = check_cohort(a_case("flair", "seg", **known), cohort)
-    assert answer.unanswered == unanswered
-    assert (answer.reason is not None) == is_out
-
-
-def test_both_reasons_are_given() -> None:
-    answer = check_cohort(a_case(treatment=POST, age_years=9), Cohort())
-    assert answer.reason == (
-        "post-operative, and the plan takes pre-operative scans; "
-        "9 years old, and the plan takes 18 and over"
-    )
+def test_a_protocol_must_be_named_and_give_the_regions() -> None:
+    with pytest.raises(ScanError, match="Nobody has said"):
+        check_protocol(a_case("seg"), ())
+    found = a_case("seg", protocol=LabelProtocol.WHOLE_TUMOUR)
+    assert check_protocol(found, (Region.WT,)) is LabelProtocol.WHOLE_TUMOUR
+    with pytest.raises(ScanError, match="can't give ET"):
+        check_protocol(found, (Region.WT, Region.ET))
 
 
 # --- real data ----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from brainfed.steps.preprocess import Wish
 
 DEFAULT_FOLDER = Path("brainfed-check")
+OTHER_ROWS = "Not read: {rows} of {table} where the folder says something else; give the table"
 
 
 def check(
@@ -139,22 +140,18 @@ def _words(done: "CheckResult") -> Words:
         ("case", "patient", "visit", "", "what", "file"),
         [line for row in done.rows for line in _lines(row)],
     )
-    for row in done.rows:
-        for words in ([row.reason] if row.reason else []) + list(row.findings):
-            yield f"{row.name}: {words}"
+    yield from _said(done)
     yield from _not_used(done)
     yield from _open_questions(done)
-    yield (
-        f"{counted(done.n_rows_added, 'row')} added to {done.table}: correct it by hand and give "
-        "it in place of the folder"
-    )
+    yield from _what_to_correct(done)
     if done.page:
         yield f"Pictures: {done.page} (contains patient images: must not leave the site)"
 
 
 def _lines(row: "CheckRow") -> Iterator[tuple[object, ...]]:
     """A line for each file; who it is stands on the first alone."""
-    verdict = "refused" if row.reason else str(row.verdict or "complete")
+    verdict = "left out" if row.left_out else str(row.verdict or "complete")
+    verdict = "refused" if row.reason else verdict
     patient = None if row.patient == row.name else row.patient
     head: tuple[object, ...] = (row.name, patient, row.visit, verdict)
     for kind, file in row.files.items() or (("nothing", ""),):
@@ -168,20 +165,48 @@ def _short(file: str) -> str:
     return Path(path).name + mark + (part if len(part) < 12 else f"...{part[-8:]}")
 
 
+def _said(done: "CheckResult") -> Iterator[str]:
+    """What is to be said of the cases; what is true of several, once."""
+    cases: dict[str, list[str]] = {}
+    for row in done.rows:
+        for words in (row.reason, row.left_out, *row.findings):
+            if words:
+                cases.setdefault(words, []).append(row.name)
+    for words, names in cases.items():
+        yield f"{_shown(names)}: {words}"
+
+
+def _shown(names: list[str], n: int = 8) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+
+
+def _what_to_correct(done: "CheckResult") -> Iterator[str]:
+    """Which table is for a person to correct, and whether it was read."""
+    from brainfed.steps.recognise import Layout
+
+    if done.layout is Layout.TABLE:
+        yield f"What is wrong or open is answered in {done.table}"
+        return
+    yield (
+        f"{counted(done.n_rows_added, 'row')} added to {done.table}: correct it by hand and give "
+        "it in place of the folder"
+    )
+    if done.n_rows_other:
+        yield OTHER_ROWS.format(rows=counted(done.n_rows_other, "row"), table=done.table)
+
+
 def _not_used(done: "CheckResult") -> Iterator[str]:
     """What became no part of a case, a line for each reason."""
     for reason in dict.fromkeys(left.reason for left in done.left_over):
         files = [left.where for left in done.left_over if left.reason == reason]
-        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-        yield f"Not used, {reason}: {shown}"
+        yield f"Not used, {reason}: {_shown(files, 3)}"
 
 
 def _open_questions(done: "CheckResult") -> Iterator[str]:
     """What of the plan's cohort nobody has answered, and for which cases."""
     for question in dict.fromkeys(word for row in done.rows for word in row.unanswered):
         names = [row.name for row in done.rows if question in row.unanswered]
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        yield f"Nobody has answered {question} for {counted(len(names), 'case')}: {shown}"
+        yield f"Nobody has answered {question} for {counted(len(names), 'case')}: {_shown(names)}"
 
 
 def _checked_words(done: "CheckResult") -> Words:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from brainfed.cli.check import OTHER_ROWS
 from brainfed.cli.console import Table, Words, counted, progress, show, show_all_the_same
 from brainfed.cli.options import Jobs, Json, Labels, Sequences, SpacingNominal, WorkspaceFolder
 from brainfed.cli.place import working
@@ -92,6 +93,9 @@ def _table_words(done: "PreprocessResult") -> Words:
             f"Nobody has said of {counted(len(done.unanswered), 'case')} whether the plan's cohort "
             "takes them: brainfed check lists what is open, cases.csv has a column for it."
         )
+    if done.n_rows_other:
+        unread = counted(done.n_rows_other, "row")
+        yield OTHER_ROWS.format(rows=unread, table="data/cases.csv")
     if n_held := sum(row.is_held for row in done.rows):
         yield f"{counted(n_held, 'case')} held: look at data/quality.html, then brainfed review"
 

@@ -72,7 +72,12 @@ def choose(study: Sequence[SeriesFacts], rule: SequenceRule) -> Choice:
             for f, v in verdicts
             if isinstance(v, Doubtful) and modality in v.modalities
         ]
-        outcome = _pick(modality, sure, unsure)
+        broken = [
+            (f, f"{f}: {v.words}")
+            for f, v in verdicts
+            if isinstance(v, NotOurs) and modality in v.would_be and not f.is_derived
+        ]
+        outcome = _pick(modality, sure, unsure, broken)
         if isinstance(outcome, Doubt):
             doubts[modality] = outcome
         elif outcome is not None:
@@ -90,12 +95,20 @@ def choose(study: Sequence[SeriesFacts], rule: SequenceRule) -> Choice:
 
 
 def _pick(
-    modality: Modality, sure: list[SeriesFacts], unsure: list[tuple[SeriesFacts, str]]
+    modality: Modality,
+    sure: list[SeriesFacts],
+    unsure: list[tuple[SeriesFacts, str]],
+    broken: list[tuple[SeriesFacts, str]],
 ) -> SeriesFacts | Doubt | None:
+    """The series of a modality, or why a person must say; `broken` are ORIGINALs of no volume."""
     originals = [facts for facts in sure if not facts.is_derived]
     unsure_originals = [(facts, words) for facts, words in unsure if not facts.is_derived]
     if not originals and (unsure_originals or not sure):
         return _ask(unsure_originals or unsure)
+    if not originals and broken:
+        why = "; ".join(words for _, words in broken)
+        listed = ", ".join(map(str, sure))
+        return Doubt(f"{listed} is DERIVED, and its ORIGINAL can't be used: {why}", tuple(sure))
     candidates = originals or sure
     best = [c for c in candidates if not any(_is_better(other, c) for other in candidates)]
     if len(best) == 1:
@@ -133,17 +146,19 @@ def _weighting(facts: SeriesFacts, rule: SequenceRule, examination: frozenset[st
     refused = _refusal(facts, rule)
     if refused:
         return NotOurs(refused)
+    named: set[str] = set()
     for text in texts_of(facts, examination):
-        named = {meaning for meaning, _ in rule.weightings.find(text)}
-        if named:
-            break
-    else:
+        named = named or {meaning for meaning, _ in rule.weightings.find(text)}
+    weighting = "t1" if "t1" in named else "flair" if "flair" in named else "t2"
+    modalities = (Modality.T1, Modality.T1CE) if weighting == "t1" else (Modality(weighting),)
+    no_volume = _no_volume(facts, rule)
+    if no_volume:
+        return NotOurs(no_volume, would_be=modalities if named else ())
+    if not named:
         return NotOurs("no word in its description names T1, T2 or FLAIR")
     if {"t1", "t2"} <= named:
         return Doubtful(_T1_OR_T2, f"can't tell T1 from T2: {facts} says both")
-    weighting = "t1" if "t1" in named else "flair" if "flair" in named else "t2"
     misfit = _misfit(facts, rule, weighting)
-    modalities = (Modality.T1, Modality.T1CE) if weighting == "t1" else (Modality(weighting),)
     if misfit:
         return Doubtful(modalities, f"{facts} says {weighting.upper()}, but {misfit}")
     return Recognised(modalities[0])
@@ -164,12 +179,7 @@ def _misfit(facts: SeriesFacts, rule: SequenceRule, weighting: str) -> str | Non
 
 def _refusal(facts: SeriesFacts, rule: SequenceRule) -> str | None:
     """Why the series can't be one of ours, whatever its text says."""
-    return (
-        wrong_kind(facts)
-        or _excluded_by_values(facts, rule)
-        or _excluded_by_words(facts, rule)
-        or _no_volume(facts, rule)
-    )
+    return wrong_kind(facts) or _excluded_by_values(facts, rule) or _excluded_by_words(facts, rule)
 
 
 def _excluded_by_values(facts: SeriesFacts, rule: SequenceRule) -> str | None:
@@ -201,6 +211,8 @@ def _no_volume(facts: SeriesFacts, rule: SequenceRule) -> str | None:
         return f"{facts.n_echoes} echo times in one series: export each echo as a series"
     if facts.n_slices < rule.min_slices:
         return f"{facts.n_slices} slices; a head has {rule.min_slices} or more"
+    if facts.n_sizes > 1:
+        return "holds images of several sizes"
     if facts.n_images > facts.n_slices:
         return f"{facts.n_images} images at {facts.n_slices} places: not one volume"
     return None

@@ -42,6 +42,8 @@ class SeriesFacts:
     n_images: int = 1
     """Slices times repetitions."""
     n_orientations: int = 1
+    n_sizes: int = 1
+    """Different numbers of rows and columns."""
     rows: int = 0
     columns: int = 0
     thickness_mm: float | None = None
@@ -77,6 +79,8 @@ class NotOurs:
     """It is none of the four, or not a volume that can be used."""
 
     words: str
+    would_be: tuple[Modality, ...] = ()
+    """What it would be by its name, were it a volume."""
 
 
 Verdict = Recognised | Doubtful | NotOurs

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from brainfed.core.flaws import Flaw, FlawedScanError
 from brainfed.core.volume import Geometry
 from brainfed.errors import ScanError
 
@@ -113,15 +114,17 @@ def _even_gap(
     if odd.max() > GAP_TOLERANCE_MM:
         wide = float(gaps[odd.argmax()])
         missing = round(wide / usual) - 1
-        raise ScanError(
+        uneven = FlawedScanError(
+            Flaw.UNEVEN_GAPS,
             f"{missing} slice{'s are' if missing > 1 else ' is'} missing"
             if missing > 0 and abs(wide - (missing + 1) * usual) <= GAP_TOLERANCE_MM
             else "The gaps between the slices are uneven",
             expected=f"{usual:.3f} mm from slice to slice",
             found=f"{wide:.3f} mm",
-            where=where,
             hint="export the series again, with all of its slices",
         )
+        uneven.where = str(where)
+        raise uneven
     line = np.linspace(0, 1, len(positions))[:, None] * (positions[-1] - positions[0])
     across = positions - positions[0] - line
     sheared = (positions[-1] - positions[0]) - normal * ((positions[-1] - positions[0]) @ normal)

@@ -9,6 +9,7 @@ stays at the site.
 import csv
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,6 +66,31 @@ def write(path: Path, cases: Iterable[FoundCase]) -> None:
         ResourceError: The disk refuses.
     """
     atomic.write_bytes(path, render(cases), mode=0o600, replace=True)
+
+
+def add(path: Path, cases: Iterable[FoundCase]) -> int:
+    """Write the cases that a table lacks into it, and say how many; no other row is changed.
+
+    Raises:
+        ScanError: `read` refuses the table.
+        ResourceError: The disk refuses.
+    """
+    there = read(path) if path.exists() else ()
+    names = {case.name for case in there}
+    new = [case for case in cases if case.name not in names]
+    if new or not path.exists():
+        write(path, (*there, *new))
+    return len(new)
+
+
+def n_other(path: Path, cases: Iterable[FoundCase]) -> int:
+    """How many rows of a table, if there is one, say something else than these cases."""
+    rows = {case.name: case for case in read(path)} if path.exists() else {}
+    return sum(
+        rows[case.name] != replace(case, folder=rows[case.name].folder, remarks=())
+        for case in cases
+        if case.name in rows
+    )
 
 
 def render(cases: Iterable[FoundCase]) -> bytes:
@@ -148,7 +174,8 @@ def parse(
             continue
         if len(line) != len(table[0]):
             raise ScanError(
-                f"Row {number} of the table has too {_many(len(line) > len(table[0]))} cells",
+                f"Row {number} of the table has too "
+                f"{'many' if len(line) > len(table[0]) else 'few'} cells",
                 expected=f"{len(table[0])}, as the first row has",
                 found=len(line),
                 where=where,
@@ -166,10 +193,6 @@ def parse(
             )
         cases[case.name] = (number, case)
     return tuple(case for _, case in cases.values())
-
-
-def _many(too_many: bool) -> str:
-    return "many" if too_many else "few"
 
 
 def _decode(data: bytes, where: Path) -> str:

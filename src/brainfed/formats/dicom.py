@@ -5,6 +5,7 @@ one file, `dicom_series` and `dicom_study` group them, `core.sequences` tells wh
 `dcm2niix` converts; what comes out is held against the headers.
 """
 
+import contextlib
 import gzip
 import struct
 from collections import defaultdict
@@ -20,7 +21,7 @@ from brainfed.core.series import wrong_kind
 from brainfed.core.slice_stack import distance_mm, stack
 from brainfed.core.volume import Geometry
 from brainfed.errors import ScanError
-from brainfed.formats import atomic, dcm2niix
+from brainfed.formats import atomic, dcm2niix, nifti
 from brainfed.formats.dicom_header import Header, is_dicom, read_header
 from brainfed.formats.dicom_series import (
     by_series,
@@ -34,23 +35,21 @@ from brainfed.formats.found_case import FoundCase, LeftOver, ScanFile
 CORNER_TOLERANCE_MM = 0.1
 """Largest distance of a corner of the volume from where the DICOM headers put it."""
 _TWO_PATIENTS = "holds images of two patients or studies, or its study does"
+_NIFTI = "NIfTI among DICOM: if it is a label, name it in the column Label of cases.csv"
 _START_BYTES = 65_536
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def holds_dicom(folder: Path) -> bool:
     """Whether there is a DICOM file in a folder or those in it; needs no pydicom.
 
     Raises:
-        ScanError: The folder or a file in it can't be read.
+        ScanError: A folder can't be read.
     """
     for path in files_in(folder):
-        try:
-            with path.open("rb") as stream:
-                if is_dicom(stream):
-                    return True
-        except OSError as error:
-            raise ScanError("The file can't be read", found=error.strerror, where=path) from error
+        # One that can't be read is said by `find_cases`; it must not stop the other cases.
+        with contextlib.suppress(OSError), path.open("rb") as stream:
+            if is_dicom(stream):
+                return True
     return False
 
 
@@ -75,12 +74,11 @@ def find_cases(
     mixed = of_two_patients(headers)
     studies: dict[tuple[str, str], dict[str, list[Header]]] = defaultdict(dict)
     for series, members in by_series(headers).items():
-        reason = _TWO_PATIENTS if series in mixed else _unlike(members)
-        if reason:
-            left.append(LeftOver(str(scan_file(members)), f"{facts_of(members)} {reason}"))
+        if series in mixed:
+            left.append(LeftOver(str(scan_file(members)), f"{facts_of(members)} {_TWO_PATIENTS}"))
         for header in members:
             study = studies[header.patient, header.study]
-            if not reason:
+            if series not in mixed:
                 study.setdefault(series, []).append(header)
     visits = name_visits(headers)
     cases = []
@@ -171,15 +169,10 @@ def _read_all(folder: Path, progress: Progress) -> tuple[list[Header], list[Left
             left.append(LeftOver(str(path), f"{error.message}{found}"))
         else:
             headers += [header] if header else []
+            if header is None and path.name.lower().endswith(nifti.ENDINGS):
+                left.append(LeftOver(str(path), _NIFTI))
         progress("DICOM headers", n_done, len(paths))
     return headers, left
-
-
-def _unlike(members: Sequence[Header]) -> str | None:
-    """Why the files of a series can't be one volume."""
-    if len({(h.rows, h.columns) for h in members}) > 1:
-        return "holds images of several sizes"
-    return None
 
 
 def _series(scan: ScanFile) -> list[Header]:
@@ -204,7 +197,7 @@ def _may_be_of(path: Path, series: str) -> bool:
             start = stream.read(_START_BYTES)
     except OSError as error:
         raise ScanError("The file can't be read", found=error.strerror, where=path) from error
-    return series.encode("ascii", "replace") in start or _DEFLATED in start
+    return series.encode("ascii", "replace") in start
 
 
 def _volume(members: Sequence[Header], scan: ScanFile) -> Geometry:
@@ -213,7 +206,7 @@ def _volume(members: Sequence[Header], scan: ScanFile) -> Geometry:
     refused = wrong_kind(facts)
     if len({(h.patient, h.study) for h in members}) > 1:
         refused = "it holds images of two patients or studies"
-    if len({(h.rows, h.columns) for h in members}) > 1:
+    if facts.n_sizes > 1:
         refused = "it holds images of several sizes"
     if facts.n_echoes > 1:
         refused = f"it holds {facts.n_echoes} echo times"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from brainfed.core.slice_stack import Slice
+from brainfed.formats.cells import MAX_AGE_YEARS
 
 MAX_TEXT = 200
 
@@ -125,12 +126,16 @@ def date(words: str) -> dates.date | None:
 
 
 def age_years(dataset: Any, day: str) -> int | None:
-    """Whole years by PatientAge, else from birth to the study."""
+    """Whole years by PatientAge, else from birth to the study; none that nobody reaches.
+
+    De-identification likes to leave a birth in 1900.
+    """
     age = text(dataset, "PatientAge").upper()
     years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(age[-1:])
-    if years is not None and age[:-1].isdigit() and int(age[:-1]) > 0:
-        return int(int(age[:-1]) * years)
     born, then = date(text(dataset, "PatientBirthDate")), date(day)
-    if born is None or then is None or not born <= then:
-        return None
-    return then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    found = None
+    if years is not None and age[:-1].isdigit() and int(age[:-1]) > 0:
+        found = int(int(age[:-1]) * years)
+    elif born is not None and then is not None and born <= then:
+        found = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    return found if found is None or found <= MAX_AGE_YEARS else None

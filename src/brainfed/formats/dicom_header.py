@@ -17,6 +17,7 @@ from brainfed.formats import dicom_elements as elements
 
 INSTALL_HINT = "pip install 'brainfed[dicom]'"
 _MAGIC_AT = 128
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _TAGS = (
     "SpecificCharacterSet",
     "ImageType",
@@ -147,6 +148,7 @@ def read_header(path: Path) -> Header | None:
             warnings.simplefilter("ignore")  # what it warns of is judged here
             if not is_dicom(stream):
                 return None
+            _refuse_deflated(stream, library, path)
             dataset = library.dcmread(
                 stream, stop_before_pixels=True, force=True, specific_tags=list(_TAGS)
             )
@@ -161,6 +163,21 @@ def read_header(path: Path) -> Header | None:
             where=path,
             hint="export it again",
         ) from error
+
+
+def _refuse_deflated(stream: BinaryIO, library: Any, path: Path) -> None:
+    """Refuse what pydicom would unpack whole, however large; dcm2niix can't read it either."""
+    has_magic = stream.read(_MAGIC_AT + 4).endswith(b"DICM")
+    stream.seek(0)
+    meta = library.filereader.read_file_meta_info(path) if has_magic else {}
+    if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
+        raise ScanError(
+            "The DICOM file is packed as a whole (deflated)",
+            expected="a transfer syntax that dcm2niix reads",
+            found=_DEFLATED,
+            where=path,
+            hint="export it without that packing",
+        )
 
 
 def _errors_of(library: Any) -> tuple[type[Exception], ...]:

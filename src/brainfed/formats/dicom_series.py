@@ -79,6 +79,7 @@ def facts_of(members: Sequence[Header]) -> SeriesFacts:
         n_slices=places or n_images,
         n_images=n_images,
         n_orientations=n_orientations,
+        n_sizes=len({(h.rows, h.columns) for h in members}),
         rows=first.rows,
         columns=first.columns,
         thickness_mm=first.thickness_mm,

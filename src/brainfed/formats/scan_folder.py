@@ -105,7 +105,7 @@ def _find(folder: Path) -> tuple[FoundCase, list[LeftOver]]:
     by_kind: dict[str, list[Path]] = {}
     left = []
     for path in files:
-        kind = _kind(path, folder.name)
+        kind = kind_of(path, folder.name)
         if kind is not None:
             by_kind.setdefault(kind, []).append(path)
         elif path.name.lower().endswith((*ENDINGS, *OTHER_ENDINGS)):
@@ -132,7 +132,7 @@ def _case(folder: Path, files: dict[str, ScanFile], doubts: dict[str, str]) -> F
     )
 
 
-def _kind(path: Path, case: str) -> str | None:
+def kind_of(path: Path, case: str) -> str | None:
     """The modality or `LABEL` by `<case>_<word>.nii.gz`; None for any other name."""
     name, case = path.name.lower(), case.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)

@@ -41,8 +41,8 @@ from brainfed.steps.aligned import Aligned, Motion
 from brainfed.steps.find_brain import find_brain
 from brainfed.steps.read_scans import Scans
 
-_REGISTERS = (registration, prepared, rigid, similarity, bias, brainmask, volume)
-MODULES = (*_REGISTERS, brain_surface, deepbet_mask)
+REGISTERS = (registration, prepared, rigid, similarity, bias, brainmask, volume)
+MODULES = (*REGISTERS, brain_surface, deepbet_mask, atlas)
 """The code that decides where a scan comes to lie, and what of it is brain."""
 STILL_MM = 0.7
 """Scans of one grid whose registration moves the brain by less are registered already; about the
@@ -200,7 +200,7 @@ class _Alignment:
             fixed=read_scans.identity_of(fixed),
             moving=read_scans.identity_of(moving),
             n4=self.preparation.n4,
-            code=cache.code_digest(*_REGISTERS),
+            code=cache.code_digest(*REGISTERS),
         )
         found = _load_registered(self.kept.fetch(step, step_key))
         if found is None:
@@ -216,7 +216,7 @@ class _Alignment:
         step_key = cache.key(
             image=read_scans.identity_of(read),
             n4=self.preparation.n4,
-            code=cache.code_digest(*_REGISTERS),
+            code=cache.code_digest(*REGISTERS),
         )
         if content := self.kept.fetch(step, step_key):
             return Prepared.from_arrays(cache.unpack(content))
@@ -244,7 +244,7 @@ class _Alignment:
             moving=read_scans.identity_of(fixed),
             mask=cache.digest_of(sitk.GetArrayFromImage(mask)),
             n4=self.preparation.n4,
-            code=cache.code_digest(*_REGISTERS),
+            code=cache.code_digest(*REGISTERS, atlas),
         )
         found = _load_registered(self.kept.fetch("register-atlas", step_key))
         if found is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from brainfed.core.assembly import Placed
+from brainfed.core.flaws import in_header_units
 from brainfed.core.registration import Matrix, Registered
 from brainfed.core.volume import Geometry
 from brainfed.formats.atlas import Atlas
@@ -42,3 +43,8 @@ class Aligned:
     """What a person must look at before the case is used."""
     doubts: list[str] = field(default_factory=list)
     """Why the alignment is not trusted: the case is refused."""
+
+    def forget_millimetres(self) -> None:
+        """Say no distance, for the spacing is a convention."""
+        self.held = [in_header_units(words) for words in self.held]
+        self.doubts = [in_header_units(words) for words in self.doubts]

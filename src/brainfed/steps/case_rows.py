@@ -66,6 +66,8 @@ class PreprocessResult:
     """Cases in the index, those of earlier commands included."""
     dataset_digest: str
     """SHA-256 over all of them."""
+    n_rows_other: int
+    """Rows of `data/cases.csv` that say something else than the folder that was given, unread."""
 
     def count(self, status: CaseStatus) -> int:
         """Number of cases with this status."""

@@ -4,64 +4,30 @@ The first day's command: it needs no plan and no federation, and makes no case. 
 first half, `preprocess --dry-run`: which file was recognised as what.
 """
 
-# SimpleITK's wrapper has no types.
-# mypy: disable-error-code="no-untyped-call, no-any-return"
-
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
-
-from brainfed.core import inspection
-from brainfed.core.flaws import Severity
-from brainfed.core.labels import LabelProtocol
-from brainfed.core.pictures import draw_case
 from brainfed.core.progress import Progress, silent
 from brainfed.core.sequence_rule import default_rule
-from brainfed.core.volume import resample
-from brainfed.errors import ScanError
-from brainfed.formats import atomic, cache, cases_csv, dataset, identities, quality_page
-from brainfed.formats.cache import CaseCache
+from brainfed.formats import atomic, cases_csv, dataset, identities, quality_page
+from brainfed.formats.dataset import Index
 from brainfed.formats.found_case import LABEL, FoundCase, LeftOver
 from brainfed.formats.identities import Identities
 from brainfed.formats.quality_page import QualityEntry
 from brainfed.formats.review import Verdict
 from brainfed.formats.scan_folder import printable
-from brainfed.plan import Cohort, Modality, Plan, Space
-from brainfed.steps import align, case_page, read_scans
-from brainfed.steps.case_rows import reason_of
+from brainfed.plan import Plan
+from brainfed.steps import eligibility, read_scans
 from brainfed.steps.check_rows import BadCasesError, CheckResult, CheckRow
-from brainfed.steps.make_cases import each
+from brainfed.steps.eligibility import CohortAnswer
+from brainfed.steps.look import Look, Seen, look
+from brainfed.steps.make_cases import SAME_IMAGE, each
 from brainfed.steps.preprocess import Wish
-from brainfed.steps.recognise import check_cohort, check_complete, recognise
+from brainfed.steps.recognise import plain_path, recognise
 
 PAGE_NAME = "check.html"
 HEADING = "Scans as they were found"
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One case to look at."""
-
-    found: FoundCase
-    case_id: str
-    folder: Path
-    plan: Plan | None
-    """Without one whatever there is will do."""
-
-    def check_complete(self) -> None:
-        """Raise a ScanError where something is in doubt or missing."""
-        if self.plan is not None:
-            check_complete(self.found, self.plan.scans)
-        elif self.found.doubts:
-            raise ScanError("; ".join(dict.fromkeys(self.found.doubts.values())))
-        elif not self.found.images:
-            raise ScanError("No scan of this case was recognised", hint="name them in cases.csv")
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """Those to look at."""
-        return self.plan.scans.modalities if self.plan else tuple(Modality)
 
 
 def survey(folder: Path, scans: Path, plan: Plan | None, wish: Wish) -> CheckResult:
@@ -76,6 +42,8 @@ def check(
     folder: Path, scans: Path, plan: Plan | None, wish: Wish, *, progress: Progress = silent
 ) -> CheckResult:
     """Recognise the cases, read and inspect each scan, write `cases.csv` and the page.
+
+    Where a table was given, that is the one to correct, and no other is written.
 
     Args:
         folder: Where these two go.
@@ -99,27 +67,29 @@ def _check(
     found = recognise(scans, rule=wish.rule or default_rule(), progress=progress)
     atomic.make_folder(folder)
     known = identities.open_or_new(folder)
-    cases = _not_excluded(folder, found.cases, known)
+    index = dataset.read_whole_index(folder) if dataset.index_path(folder).exists() else None
+    cases = _not_excluded(found.cases, index, known)
     tasks = [
-        _Look(
-            found=wish.fill_in(case),
-            case_id=known.case_id(case.name),
-            folder=folder,
-            plan=plan,
-        )
+        Look(wish.fill_in(case), known.case_id(case.name), folder=folder, plan=plan)
         for case in cases
     ]
-    table = folder / cases_csv.FILE_NAME
-    n_rows_added = _add_rows(table, cases)
+    table = found.table or folder / cases_csv.FILE_NAME
+    is_given = found.table is not None
     page = None
     entries: list[QualityEntry | None] = [None] * len(tasks)
     if looks:
         identities.write(folder, known)  # the cache of conversions goes by its key
-        entries = list(each(_look, tasks, jobs=wish.jobs, progress=progress))
+        seen = each(look, tasks, jobs=wish.jobs, progress=progress)
+        looked = _refuse_same_images(tasks, seen, index)
         page = folder / PAGE_NAME
-        quality_page.write_page(page, [e for e in entries if e is not None], heading=HEADING)
+        quality_page.write_page(page, looked, heading=HEADING, is_made=False)
+        entries = list(looked)
+    answers: dict[str, CohortAnswer] = {}
+    if plan is not None:
+        looked_at = [task.found for task in tasks]
+        answers = eligibility.check_all(looked_at, plan.cohort, index, known)
     rows = [
-        _row(task, entry, plan.cohort if plan else None, scans)
+        _row(task, entry, answers.get(task.found.name), scans)
         for task, entry in zip(tasks, entries, strict=True)
     ]
     result = CheckResult(
@@ -130,7 +100,8 @@ def _check(
             for left in found.left_over
         ),
         table=table,
-        n_rows_added=n_rows_added,
+        n_rows_added=0 if is_given else cases_csv.add(table, cases),
+        n_rows_other=0 if is_given else cases_csv.n_other(table, cases),
         page=page,
     )
     if looks and result.n_refused:
@@ -139,12 +110,11 @@ def _check(
 
 
 def _not_excluded(
-    folder: Path, found: tuple[FoundCase, ...], known: Identities
+    found: tuple[FoundCase, ...], index: Index | None, known: Identities
 ) -> tuple[FoundCase, ...]:
     """The cases without those that `exclude` took out: nothing of them is to be made again."""
-    if not dataset.index_path(folder).exists():
+    if index is None:
         return found
-    index = dataset.read_whole_index(folder)
     return tuple(
         case
         for case in found
@@ -152,27 +122,29 @@ def _not_excluded(
     )
 
 
-def _add_rows(table: Path, found: tuple[FoundCase, ...]) -> int:
-    """Write the cases that the table lacks into it; a person may have corrected the others."""
-    there = cases_csv.read(table) if table.exists() else ()
-    names = {case.name for case in there}
-    new = [case for case in found if case.name not in names]
-    if new or not table.exists():
-        cases_csv.write(table, (*there, *new))
-    return len(new)
+def _refuse_same_images(
+    tasks: list[Look], seen: list[Seen], index: Index | None
+) -> list[QualityEntry]:
+    """The parts of the page; cases that share an image are refused, with those made before too."""
+    here = {task.case_id for task in tasks}
+    made = [entry.scan_digests for entry in index.cases if entry.id not in here] if index else []
+    uses = Counter(d for ds in (*made, *(one.scan_digests for one in seen)) for d in set(ds))
+    return [
+        replace(one.entry, verdict=Verdict.REFUSED, findings=(SAME_IMAGE, *one.entry.findings))
+        if any(uses[digest] > 1 for digest in one.scan_digests)
+        else one.entry
+        for one in seen
+    ]
 
 
-def _row(task: _Look, entry: QualityEntry | None, cohort: Cohort | None, scans: Path) -> CheckRow:
-    found, reason = task.found, None
-    findings = (*found.remarks, *(entry.findings if entry else ()))
-    if entry is None:
-        reason = _incomplete(task)
-    elif entry.verdict is Verdict.REFUSED:
-        reason, findings = entry.findings[0], findings[1:]
-    unanswered: tuple[str, ...] = ()
-    if cohort is not None:
-        answer = check_cohort(found, cohort)
-        reason, unanswered = reason or answer.reason, answer.unanswered
+def _row(
+    task: Look, entry: QualityEntry | None, answer: CohortAnswer | None, scans: Path
+) -> CheckRow:
+    found, findings = task.found, entry.findings if entry else task.found.remarks
+    reason = task.reason if entry is None else None
+    if entry is not None and entry.verdict is Verdict.REFUSED:
+        reason, *findings_behind = findings
+        findings = tuple(findings_behind)
     files = {str(modality): file for modality, file in found.images.items()}
     files |= {LABEL: found.label} if found.label else {}
     files |= {read_scans.BRAIN_MASK: found.brain_mask} if found.brain_mask else {}
@@ -183,107 +155,11 @@ def _row(task: _Look, entry: QualityEntry | None, cohort: Cohort | None, scans: 
         files={kind: printable(_below(str(file), scans)) for kind, file in files.items()},
         verdict=entry.verdict if entry else None,
         reason=printable(reason) if reason else None,
+        left_out=answer.reason if answer else None,
         findings=tuple(printable(finding) for finding in findings),
-        unanswered=unanswered,
+        unanswered=answer.unanswered if answer else (),
     )
 
 
 def _below(file: str, scans: Path) -> str:
-    return file.removeprefix(f"{scans.absolute()}/")
-
-
-def _incomplete(task: _Look) -> str | None:
-    try:
-        task.check_complete()
-    except ScanError as error:
-        return reason_of(error)
-    return None
-
-
-def _look(task: _Look) -> QualityEntry:
-    """Read and inspect the scans of one case."""
-    entry = QualityEntry(
-        case_id=task.case_id,
-        name=task.found.name,
-        patient=task.found.patient,
-        verdict=Verdict.REFUSED,
-    )
-    try:
-        task.check_complete()
-        kept = CaseCache(cache.folder_of(task.folder, task.case_id))
-        scans = read_scans.read_scans(
-            task.found,
-            task.modalities,
-            others=tuple(m for m in Modality if m not in task.modalities),
-            protocol=task.found.protocol,
-            kept=kept,
-        )
-        if task.plan and task.plan.preparation.space is Space.SCAN and scans.label:
-            align.refuse_other_grids(scans.images, scans.label)
-        return _judged(entry, task, scans)
-    except ScanError as error:
-        return replace(entry, findings=(reason_of(error),))
-
-
-def _judged(entry: QualityEntry, task: _Look, scans: read_scans.Scans) -> QualityEntry:
-    """The entry with what the inspection says and with pictures, as the headers place the scans."""
-    findings = list(scans.findings)
-    reference = next(m for m in align.REFERENCES if m in scans.images)
-    label = scans.label
-    if label is None and task.found.label is not None:
-        raise ScanError("Nobody has said what the label's values mean", hint="give --labels")
-    means: tuple[inspection.TissueMean, ...] = ()
-    if label is not None and task.found.protocol is not None:
-        fitting = read_scans.fitting_grids(label.geometry, scans.images, reference)
-        if not fitting:
-            raise read_scans.stray("label", label, scans.images, reference)
-        reference = fitting[0]
-        here = {m: sitk.GetArrayFromImage(scans.images[m].image) for m in fitting}
-        values = sitk.GetArrayFromImage(label.image)
-        means = inspection.tissue_means(here, values, task.found.protocol)
-        findings += inspection.inspect_means(means)
-    if task.found.label is None:
-        remarks = (*scans.remarks, "there is no label: training needs one")
-    else:
-        remarks = scans.remarks
-    held = [str(f) for f in findings if f.severity is Severity.HELD]
-    said = [str(f) for f in findings if f.severity is not Severity.HELD]
-    return replace(
-        entry,
-        verdict=Verdict.HELD if held else Verdict.OK,
-        findings=(*held, *said, *remarks),
-        facts=(
-            *_grid_facts(scans, nominal=bool(task.found.spacing_nominal)),
-            *case_page.mean_facts(means),
-        ),
-        pictures=_pictures(scans, reference, task.found.protocol),
-    )
-
-
-def _grid_facts(scans: read_scans.Scans, *, nominal: bool) -> list[tuple[str, str]]:
-    facts = []
-    for modality, read in scans.images.items():
-        words = " x ".join(str(n) for n in read.geometry.size) + " voxels"
-        if not nominal:
-            words += " of " + " x ".join(f"{mm:.3g}" for mm in read.geometry.spacing_mm) + " mm"
-        facts.append((str(modality), words))
-    return facts
-
-
-def _pictures(
-    scans: read_scans.Scans, reference: Modality, protocol: LabelProtocol | None
-) -> tuple[quality_page.Picture, ...]:
-    geometry = scans.images[reference].geometry
-    label = None
-    if scans.label is not None:
-        label = sitk.GetArrayFromImage(resample(scans.label.image, geometry, nearest=True))
-    drawings = draw_case(
-        {
-            modality: sitk.GetArrayFromImage(resample(read.image, geometry))
-            for modality, read in scans.images.items()
-        },
-        spacing_mm=geometry.spacing_mm[::-1],
-        label=label,
-        protocol=protocol,
-    )
-    return case_page.pictures_of(drawings)
+    return file.removeprefix(f"{plain_path(scans)}/")

@@ -23,7 +23,9 @@ class CheckRow:
     verdict: Verdict | None
     """None where the scans themselves weren't looked at."""
     reason: str | None
-    """Why it would be refused or left out."""
+    """Why it would be refused."""
+    left_out: str | None
+    """Why the plan's cohort doesn't take it."""
     findings: tuple[str, ...]
     """What is odd about it."""
     unanswered: tuple[str, ...]
@@ -39,9 +41,11 @@ class CheckResult:
     """By name."""
     left_over: tuple[LeftOver, ...]
     table: Path
-    """The `cases.csv` to correct by hand."""
+    """The `cases.csv` to correct by hand: the one that was given, or the one written."""
     n_rows_added: int
     """Cases that were written into it now; rows that are there are never changed."""
+    n_rows_other: int
+    """Rows that are there and say something else than the scans that were given."""
     page: Path | None
     """The page with pictures; None of a survey."""
 
@@ -55,8 +59,9 @@ class BadCasesError(ScanError):
     """Some cases can't be used as they are. `result` has the whole table."""
 
     def __init__(self, result: CheckResult) -> None:
+        how = "" if result.layout is Layout.TABLE else " and give it in place of the folder"
         super().__init__(
             f"{result.n_refused} of {len(result.rows)} cases can't be used as they are",
-            hint=f"mend the scans, or correct {result.table} and give it in place of the folder",
+            hint=f"mend the scans, or correct {result.table}{how}",
         )
         self.result = result

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
 
-from brainfed.core import brain_surface, brainmask, deepbet_mask, registration, volume
+from brainfed.core import bias, brain_surface, brainmask, deepbet_mask, registration, volume
 from brainfed.core.registration import Matrix
 from brainfed.core.volume import geometry_of, to_image
 from brainfed.errors import ScanError
@@ -19,6 +19,10 @@ from brainfed.formats.case_file import IDENTITY
 from brainfed.formats.scan import Scan
 from brainfed.plan import BrainMask, Modality
 from brainfed.steps.read_scans import Scans, fitting_grids, identity_of, stray
+
+CLASSICAL = (brain_surface, bias, brainmask, volume)
+DEEPBET = (deepbet_mask, brainmask, volume)
+"""The code that makes a mask; that of deepbet knows the digest of its network's weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,11 @@ class Brain:
     remarks: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     """Why a person must look at it before the case is used."""
+
+
+def libraries_of(wanted: BrainMask) -> tuple[str, ...]:
+    """What a brain mask depends on besides SimpleITK and NumPy, by the names of the packages."""
+    return ("torch",) if wanted is BrainMask.DEEPBET else ()
 
 
 def find_brain(
@@ -71,7 +80,7 @@ def find_brain(
             hint="name it in the column BrainMask of cases.csv",
         )
     mask = _made(fixed, wanted, kept)
-    return Brain(mask, doubts=brainmask.doubts(mask))
+    return Brain(mask, doubts=brainmask.doubts(mask, spacing_nominal=scans.spacing_nominal))
 
 
 def _foreground(scans: Scans, to: Mapping[Modality, Matrix], fixed: Scan) -> sitk.Image:
@@ -98,8 +107,8 @@ def _given(scans: Scans, mask: Scan, to: Mapping[Modality, Matrix], reference: M
 
 
 def _made(fixed: Scan, wanted: BrainMask, kept: CaseCache) -> sitk.Image:
-    module = deepbet_mask if wanted is BrainMask.DEEPBET else brain_surface
-    code = cache.code_digest(module, brainmask, volume)
+    modules = DEEPBET if wanted is BrainMask.DEEPBET else CLASSICAL
+    code = cache.code_digest(*modules, libraries=libraries_of(wanted))
     step_key = cache.key(image=identity_of(fixed), brain=str(wanted), code=code)
     geometry = geometry_of(fixed.image)
     if content := kept.fetch("brain", step_key):

@@ -1,17 +1,26 @@
 """The work on one case: read, brought into the plan's space, put on its grid, judged, written."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from brainfed.core import assembly, inspection, labels, volume
+from brainfed.core import assembly, flaws, inspection, labels
 from brainfed.core.assembly import Assembled, assemble
 from brainfed.core.flaws import Severity
 from brainfed.core.inspection import TissueMean
 from brainfed.core.labels import LabelProtocol
 from brainfed.errors import ResourceError, ScanError
-from brainfed.formats import cache, dataset, nifti, quality_page, scan
+from brainfed.formats import (
+    cache,
+    dataset,
+    nifti,
+    nifti_header,
+    nifti_space,
+    quality_page,
+    scan,
+)
 from brainfed.formats.cache import CaseCache
 from brainfed.formats.case_file import Native
 from brainfed.formats.dataset import Case, CaseEntry, Quality, Source, Verdict
@@ -20,7 +29,7 @@ from brainfed.plan import BrainMask, Modality, Plan, Space, data_digest
 from brainfed.steps import align, case_page, find_brain, read_scans
 from brainfed.steps.aligned import Aligned
 from brainfed.steps.read_scans import Scans
-from brainfed.steps.recognise import check_complete
+from brainfed.steps.recognise import check_complete, check_protocol
 
 MAX_OUTSIDE_BRAIN_FRACTION = 0.01
 """Share of the tumour outside the brain mask above which a person must look."""
@@ -39,23 +48,6 @@ class Task:
     """The plan's atlas, its digest checked."""
     expected_digest: str | None
     """SHA-256 of the case file by the index, if it stands in there."""
-
-    @property
-    def label_protocol(self) -> LabelProtocol:
-        """What the label's values mean.
-
-        Raises:
-            ScanError: Nobody has said it, or the protocol can't give the plan's regions.
-        """
-        protocol = self.found.protocol
-        if protocol is None:
-            raise ScanError(
-                "Nobody has said what the label's values mean",
-                expected="one of " + ", ".join(str(known) for known in LabelProtocol),
-                hint="name the protocol with --labels, or in the column LabelProtocol of cases.csv",
-            )
-        labels.check_regions(protocol, self.plan.scans.regions)
-        return protocol
 
     @property
     def others(self) -> tuple[Modality, ...]:
@@ -92,13 +84,15 @@ def make_case(task: Task) -> Made | ScanError:
     """
     try:
         check_complete(task.found, task.plan.scans)
-        protocol = task.label_protocol
+        protocol = check_protocol(task.found, task.plan.scans.regions)
         read = (*task.plan.scans.modalities, *task.others)
         source_digest = read_scans.digest_of_files(task.found, read)
         recipe = _recipe(task, protocol)
         kept = _kept(task, source_digest, recipe)
         return kept or _make(task, protocol, source_digest=source_digest, recipe=recipe)
     except ScanError as error:
+        if task.is_nominal:
+            flaws.forget_millimetres(error)
         # Where the scans were read, the part with their pictures has been written already.
         if not isinstance(error, NotAlignedError):
             case_page.write_refused(task.data_folder, task.found, task.case_id, error)
@@ -115,19 +109,22 @@ class NotAlignedError(ScanError):
     """The registration of a case can't be trusted; the quality page shows it."""
 
 
-def _modules() -> tuple[ModuleType, ...]:
-    """The code that decides what a case holds, but for the steps that have a cache of their own."""
-    return (assembly, volume, inspection, nifti, scan, align, find_brain, read_scans, labels)
+def modules() -> tuple[ModuleType, ...]:
+    """The code that decides what a case is and whether it is held, but for `align.MODULES`."""
+    reads = (nifti, nifti_header, nifti_space, scan, read_scans)
+    makes = (assembly, inspection, flaws, labels, align, find_brain)
+    return (*reads, *makes, sys.modules[__name__])
 
 
 def _recipe(task: Task, protocol: LabelProtocol) -> str:
     """SHA-256 over all but the scans that decides what a case holds."""
+    libraries = find_brain.libraries_of(task.plan.preparation.brain)
     return cache.key(
         data=data_digest(task.plan),
         protocol=str(protocol),
         nominal=task.is_nominal,
         origin=str(task.found.label_origin or ""),
-        code=cache.code_digest(*_modules(), *align.MODULES),
+        code=cache.code_digest(*modules(), *align.MODULES, libraries=libraries),
     )
 
 
@@ -160,6 +157,8 @@ def _make(task: Task, protocol: LabelProtocol, *, source_digest: str, recipe: st
         kept=kept,
     )
     aligned = align.align(scans, task.plan.preparation, atlas_path=task.atlas_path, kept=kept)
+    if task.is_nominal:
+        aligned.forget_millimetres()
     if aligned.doubts:
         case_page.write_unaligned(task.data_folder, task.found, task.case_id, aligned)
         raise NotAlignedError(
@@ -195,7 +194,9 @@ def _make(task: Task, protocol: LabelProtocol, *, source_digest: str, recipe: st
         ),
         geometry=made.geometry,
         quality=quality,
-        source=Source(digest=source_digest, scan_digests=_distinctive(scans), recipe=recipe),
+        source=Source(
+            digest=source_digest, scan_digests=read_scans.distinctive(scans), recipe=recipe
+        ),
     )
     case_page.write_made(task.data_folder, task.found, case, aligned, made, means)
     digest = dataset.write_case(dataset.case_path(task.data_folder, task.case_id), case)
@@ -228,9 +229,3 @@ def _judge(
         brain_lost_fraction=made.brain_lost_fraction,
     )
     return means, quality
-
-
-def _distinctive(scans: Scans) -> tuple[str, ...]:
-    """Digests that no other case may share: all but those of a label without tumour and a mask."""
-    there = [*scans.images.values(), *([scans.label] if scans.label else [])]
-    return tuple(sorted(read.voxel_digest for read in there if not read.is_blank))

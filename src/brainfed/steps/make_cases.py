@@ -34,6 +34,8 @@ class Named(Protocol):
         ...
 
 
+SAME_IMAGE = "The same image is in another case too"
+
 Work = TypeVar("Work", bound=Named)
 Result = TypeVar("Result")
 
@@ -108,7 +110,7 @@ def refuse_duplicates(
             atomic.remove(dataset.case_path(task.data_folder, task.case_id))
             checked.append(
                 ScanError(
-                    "The same image is in another case too",
+                    SAME_IMAGE,
                     hint="find out whose image it is, and remove the other case",
                 )
             )

@@ -4,7 +4,7 @@ Each case is finished by itself and the index is written last, so an interrupted
 most the step it was at; run again, it only makes what is missing or has changed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from brainfed.errors import ScanError
 from brainfed.formats import (
     atlas,
     atomic,
+    cases_csv,
     dataset,
     federation,
     identities,
@@ -23,12 +24,13 @@ from brainfed.formats import (
     scan_folder,
 )
 from brainfed.formats.dataset import Index, SkippedCase, Verdict
-from brainfed.formats.found_case import FoundCase, visit_order
+from brainfed.formats.found_case import FoundCase
 from brainfed.formats.identities import Identities
 from brainfed.formats.ledger import Event
 from brainfed.formats.review import ReviewRow
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan, data_digest
+from brainfed.steps import eligibility
 from brainfed.steps.case_rows import (
     CaseRow,
     CaseStatus,
@@ -38,9 +40,10 @@ from brainfed.steps.case_rows import (
     row_of,
     skipped_row,
 )
+from brainfed.steps.eligibility import CohortAnswer
 from brainfed.steps.make_case import Task
 from brainfed.steps.make_cases import make_cases, refuse_duplicates
-from brainfed.steps.recognise import Found, check_cohort, recognise
+from brainfed.steps.recognise import Found, recognise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +120,15 @@ def preprocess_folder(
     found = tuple(wish.fill_in(case) for case in recognised.cases)
     if not found:
         raise _no_case(recognised, scans)
+    n_rows_other = 0
+    if recognised.table is None:
+        n_rows_other = cases_csv.n_other(data_folder / cases_csv.FILE_NAME, recognised.cases)
     review.read(data_folder)  # a damaged one must be known before the work, not after it
     old = _old_index(data_folder, plan)
     known = _remember(data_folder, found, old)
-    skipped = _not_to_make(found, old, known, plan)
+    there = [case for case in found if not _why_excluded(case, old, known)]
+    answers = eligibility.check_all(there, plan.cohort, old, known)
+    skipped = _not_to_make(found, answers, old, known)
     digests = {entry.id: entry.digest for entry in old.cases}
     tasks = [
         Task(
@@ -152,9 +160,10 @@ def preprocess_folder(
     result = PreprocessResult(
         rows=by_name(rows),
         modalities=plan.scans.modalities,
-        unanswered=_unanswered(found, rows, known, plan),
+        unanswered=_unanswered(found, rows, known, answers),
         n_cases=len(index.cases),
         dataset_digest=dataset.dataset_digest(index.cases),
+        n_rows_other=n_rows_other,
     )
     if result.count(CaseStatus.REFUSED):
         raise RefusedCasesError(result)
@@ -234,17 +243,18 @@ def _remember(data_folder: Path, found: Iterable[FoundCase], old: Index) -> Iden
 
 
 def _not_to_make(
-    found: tuple[FoundCase, ...], old: Index, known: Identities, plan: Plan
+    found: tuple[FoundCase, ...],
+    answers: Mapping[str, CohortAnswer],
+    old: Index,
+    known: Identities,
 ) -> dict[str, str]:
     """Cases that are no part of the cohort, by name, and why."""
     reasons: dict[str, str] = {}
     for case in found:
         if excluded := _why_excluded(case, old, known):
             reasons[case.name] = f"excluded: {excluded}"
-        elif reason := check_cohort(case, plan.cohort).reason:
+        elif reason := answers[case.name].reason:
             reasons[case.name] = reason
-    if plan.cohort.first_visit_only:
-        reasons |= _later_visits([case for case in found if case.name not in reasons], old, known)
     return reasons
 
 
@@ -252,28 +262,17 @@ def _why_excluded(case: FoundCase, old: Index, known: Identities) -> str | None:
     return old.why_excluded(known.case_id(case.name), known.patient_id(case.patient))
 
 
-def _later_visits(found: list[FoundCase], old: Index, known: Identities) -> dict[str, str]:
-    """Cases that are not the first visit of their patient; cases of earlier commands count too."""
-    visits = [(known.patient_id(case.patient), case.visit) for case in found]
-    visits += [(e.patient, known.visits[e.id]) for e in old.cases if e.id in known.visits]
-    earliest: dict[str, str] = {}
-    for patient, visit in visits:
-        earliest[patient] = min(visit, earliest.get(patient, visit), key=visit_order)
-    return {
-        case.name: "the plan takes the first visit only"
-        for case in found
-        if case.visit != earliest[known.patient_id(case.patient)]
-    }
-
-
 def _unanswered(
-    found: Iterable[FoundCase], rows: Iterable[CaseRow], known: Identities, plan: Plan
+    found: Iterable[FoundCase],
+    rows: Iterable[CaseRow],
+    known: Identities,
+    answers: Mapping[str, CohortAnswer],
 ) -> tuple[str, ...]:
     made = {row.case_id for row in rows if row.entry is not None}
     return tuple(
         scan_folder.printable(case.name)
         for case in found
-        if known.case_id(case.name) in made and check_cohort(case, plan.cohort).unanswered
+        if known.case_id(case.name) in made and answers[case.name].unanswered
     )
 
 

@@ -8,17 +8,32 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from brainfed.core import series, slice_stack, volume
 from brainfed.core.flaws import IN_MILLIMETRES, Finding
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.volume import Geometry, geometry_of, turned
 from brainfed.errors import ScanError
-from brainfed.formats import cache, dicom, nifti, scan
+from brainfed.formats import (
+    cache,
+    dcm2niix,
+    dicom,
+    dicom_elements,
+    dicom_header,
+    dicom_series,
+    nifti,
+    scan,
+)
 from brainfed.formats.cache import CaseCache
 from brainfed.formats.found_case import LABEL, FoundCase, ScanFile
 from brainfed.formats.scan import Scan
 from brainfed.plan import Modality
 
 BRAIN_MASK = "brain-mask"
+CONVERTS = (
+    *(dicom, dicom_elements, dicom_header, dicom_series, dcm2niix),
+    *(series, slice_stack, volume),
+)
+"""The code that makes a NIfTI file of a DICOM series and checks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,8 @@ class Scans:
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     """What the conversion had to say."""
+    spacing_nominal: bool = False
+    """Whether the spacing in the headers is a convention, so that no distance is known."""
 
 
 def read_scans(
@@ -90,6 +107,7 @@ def read_scans(
             if not (found.spacing_nominal and said.flaw in IN_MILLIMETRES)
         ),
         remarks=tuple(remarks),
+        spacing_nominal=bool(found.spacing_nominal),
     )
 
 
@@ -146,6 +164,12 @@ def identity_of(read: Scan) -> str:
     return f"{read.voxel_digest} {read.geometry}"
 
 
+def distinctive(scans: Scans) -> tuple[str, ...]:
+    """Digests that no other case may share: all but those of a label without tumour and a mask."""
+    there = [*scans.images.values(), *([scans.label] if scans.label else [])]
+    return tuple(sorted(read.voxel_digest for read in there if not read.is_blank))
+
+
 def digest_of_files(found: FoundCase, modalities: Iterable[Modality]) -> str:
     """SHA-256 (hexadecimal) over the bytes of all files of a case, each with what it is.
 
@@ -182,7 +206,11 @@ def _as_nifti(step: str, file: ScanFile, kept: CaseCache, remarks: list[str]) ->
         return file
     step, step_key = (
         f"convert-{step}",
-        cache.key(source=_file_digest(file), converter=dicom.converter_version()),
+        cache.key(
+            source=_file_digest(file),
+            converter=dicom.converter_version(),
+            code=cache.code_digest(*CONVERTS, libraries=("pydicom",)),
+        ),
     )
     path = kept.path(step, step_key, "nii.gz")
     said = kept.fetch(f"{step}-remarks", step_key)

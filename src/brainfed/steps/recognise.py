@@ -1,7 +1,7 @@
 """What lies in a folder of scans: the layout, the cases, and what couldn't be told.
 
-Recognition is the same under every plan. `check_complete` and `check_cohort` then hold a case
-against what one plan asks.
+Recognition is the same under every plan. `check_complete` and `check_protocol` then hold a case
+against what one plan asks; who belongs to its cohort is for `steps.eligibility`.
 """
 
 from collections import Counter
@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from brainfed.core.labels import LabelProtocol
+from brainfed.core.labels import LabelProtocol, check_regions
 from brainfed.core.progress import Progress, silent
 from brainfed.core.sequence_rule import SequenceRule
 from brainfed.errors import ScanError
 from brainfed.formats import bids, cases_csv, decathlon, dicom, scan_folder
 from brainfed.formats.found_case import LABEL, WHOLE_CASE, FoundCase, LeftOver, ScanFile
-from brainfed.formats.scan import ENDINGS
 from brainfed.formats.scan_folder import add_doubt
-from brainfed.plan import Cohort, Scans, Treatment
+from brainfed.plan import Region, Scans
 
 
 class Layout(StrEnum):
@@ -39,6 +38,8 @@ class Found:
     cases: tuple[FoundCase, ...]
     """Complete or not; each under a name of its own."""
     left_over: tuple[LeftOver, ...]
+    table: Path | None = None
+    """The table, where one was given."""
 
 
 def recognise(scans: Path, *, rule: SequenceRule, progress: Progress = silent) -> Found:
@@ -54,11 +55,13 @@ def recognise(scans: Path, *, rule: SequenceRule, progress: Progress = silent) -
         ScanError: There is no such folder, no case in it, or a table that can't be understood.
         NotReadyError: DICOM, and the extra that reads it isn't installed.
     """
-    scans = scans.absolute()
     try:
-        layout = _layout(scans)
-        cases, left = _find_cases(layout, scans, rule, progress)
-        return Found(layout, _compared(cases), left)
+        scans = plain_path(scans)
+        layout, table = _layout(scans), None
+        if layout is Layout.TABLE:
+            table = scans / cases_csv.FILE_NAME if scans.is_dir() else scans
+        cases, left = _find_cases(layout, table or scans, rule, progress)
+        return Found(layout, _compared(cases), left, table)
     except OSError as error:
         raise ScanError(
             "The folder of scans can't be read",
@@ -68,11 +71,19 @@ def recognise(scans: Path, *, rule: SequenceRule, progress: Progress = silent) -
         ) from error
 
 
+def plain_path(scans: Path) -> Path:
+    """The whole path of the scans, without `..` and links where they are a folder.
+
+    A table's relative paths are taken from where it was named.
+    """
+    return scans.resolve() if scans.is_dir() else scans.absolute()
+
+
 def _find_cases(
     layout: Layout, scans: Path, rule: SequenceRule, progress: Progress
 ) -> tuple[tuple[FoundCase, ...], tuple[LeftOver, ...]]:
     if layout is Layout.TABLE:
-        return cases_csv.read(scans / cases_csv.FILE_NAME if scans.is_dir() else scans), ()
+        return cases_csv.read(scans), ()
     if layout is Layout.DECATHLON:
         return decathlon.find_cases(scans)
     if layout is Layout.BIDS:
@@ -105,8 +116,11 @@ def _layout(scans: Path) -> Layout:
 
 
 def _has_case_folder(scans: Path) -> bool:
-    """Whether a NIfTI file lies in a folder right below."""
-    return any(path.name.lower().endswith(ENDINGS) for path in scans.glob("*/*"))
+    """Whether a folder right below holds a NIfTI file under its name.
+
+    Any other one says nothing: people put the label of a DICOM study beside its series.
+    """
+    return any(scan_folder.kind_of(path, path.parent.name) for path in scans.glob("*/*"))
 
 
 def _compared(cases: Iterable[FoundCase]) -> tuple[FoundCase, ...]:
@@ -168,15 +182,16 @@ def check_complete(found: FoundCase, scans: Scans) -> None:
     """
     asked = (WHOLE_CASE, *scans.modalities, LABEL)
     doubts = dict.fromkeys(found.doubts[key] for key in asked if key in found.doubts)
+    missing = [str(m) for m in scans.required if m not in found.images]
+    missing += [] if found.label else [LABEL]
     if doubts:
+        besides = [kind for kind in missing if kind not in found.doubts]
         raise ScanError(
-            "; ".join(doubts),
+            "; ".join([*doubts, *([f"Missing: {', '.join(besides)}"] if besides else [])]),
             where=found.folder,
             hint="`brainfed preprocess` with --dry-run writes data/cases.csv: mend the row there, "
             "empty its cell Doubt, and preprocess that file",
         )
-    missing = [str(m) for m in scans.required if m not in found.images]
-    missing += [] if found.label else [LABEL]
     if missing:
         raise ScanError(
             f"Missing: {', '.join(missing)}",
@@ -187,46 +202,18 @@ def check_complete(found: FoundCase, scans: Scans) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CohortAnswer:
-    """What is known of a case's place in the cohort."""
+def check_protocol(found: FoundCase, regions: Iterable[Region]) -> LabelProtocol:
+    """What the values of a case's label mean.
 
-    unanswered: tuple[str, ...] = ()
-    """What the plan asks and nobody has answered: columns of `cases.csv`."""
-    reason: str | None = None
-    """Why the case is not in the cohort; None where it is, or nobody knows."""
-
-
-def check_cohort(found: FoundCase, cohort: Cohort) -> CohortAnswer:
-    """Hold what is known of a case against the plan's cohort.
-
-    A question that the plan doesn't ask (any treatment, no minimum age) needs no answer. Labels of
-    `brats2024-post` mark what surgery left, so they answer for the treatment.
-
-    Args:
-        found: The case, its label's protocol filled in if a command named it.
-        cohort: The plan's cohort.
+    Raises:
+        ScanError: Nobody has said it, or the protocol can't give these regions.
     """
-    treatment, age = found.treatment, found.age_years
-    if found.protocol is LabelProtocol.BRATS2024_POST:
-        if treatment is Treatment.PRE_OPERATIVE:
-            return CohortAnswer(
-                reason="called pre-operative, but its labels are of brats2024-post: one is wrong"
-            )
-        treatment = Treatment.POST_OPERATIVE
-    asks_treatment = cohort.treatment is not Treatment.ANY
-    asks_age = cohort.minimum_age_years > 0
-    reasons = []
-    if asks_treatment and treatment not in (None, cohort.treatment):
-        reasons.append(f"{treatment}, and the plan takes {cohort.treatment} scans")
-    if asks_age and age is not None and age < cohort.minimum_age_years:
-        reasons.append(f"{age} years old, and the plan takes {cohort.minimum_age_years} and over")
-    unanswered = [
-        word
-        for word, is_open in (
-            ("Treatment", asks_treatment and treatment is None),
-            ("AgeYears", asks_age and age is None),
+    if found.protocol is None:
+        raise ScanError(
+            "Nobody has said what the label's values mean",
+            expected="--labels or the column LabelProtocol to say "
+            + " or ".join(str(known) for known in LabelProtocol),
+            hint="name the protocol with --labels, or in the column LabelProtocol of cases.csv",
         )
-        if is_open
-    ]
-    return CohortAnswer(tuple(unanswered), "; ".join(reasons) or None)
+    check_regions(found.protocol, regions)
+    return found.protocol
