@@ -78,7 +78,12 @@ def test_exclude_gives_its_result_as_json_without_a_name(typed: Typed, site: Wor
 def test_a_wrong_name_or_reason_ends_with_2(typed: Typed, site: Workspace) -> None:
     for words in (("emil-2020", "--reason", "withdrawn"), ("anna-2019", "--reason", "boredom")):
         assert typed("exclude", *words, "--workspace", site.root, "--yes").code == 2
-    assert typed("exclude", "anna-2019", "--workspace", site.root, "--yes").code == 2
+    unsaid = typed("exclude", "anna-2019", "--workspace", site.root, "--yes")
+    assert unsaid.code == 2
+    assert "withdrawn, opted-out, duplicate, bad-label, bad-scan" in " ".join(unsaid.err.split())
+    odd = typed("purge", "--reason", "boredom", "--workspace", site.root)
+    assert "'boredom' is not one of 'ended', 'left', 'ordered'" in " ".join(odd.err.split())
+    assert "Value error" not in odd.err
 
 
 def test_purge_asks_erases_and_prints_the_line_that_checks_it(

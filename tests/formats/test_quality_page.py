@@ -222,6 +222,16 @@ def test_the_page_holds_everything_of_a_case_and_says_how_to_decide(tmp_path: Pa
     assert pictures == [PNG, bytes(range(256))]
 
 
+def test_a_page_of_scans_without_cases_asks_for_no_decision(tmp_path: Path) -> None:
+    path = tmp_path / "check.html"
+    quality_page.write_page(path, [an_entry(verdict=Verdict.HELD)], is_made=False)
+    page = Page(path)
+    assert "No case has been made yet" in page.text
+    assert "as their headers place them" in " ".join(page.text.split())
+    for words in ("review.csv", "brainfed review", "brainfed split"):
+        assert words not in page.text
+
+
 def test_no_distance_and_no_volume_is_the_pages_own(tmp_path: Path) -> None:
     page = written(tmp_path, an_entry(findings=(), facts=()))
     assert not re.search(r"\d *(mm|ml|cm)\b", page.text.split("All cases")[1])

@@ -12,14 +12,23 @@ from brainfed.errors import ResourceError, ScanError, UsageError, WrongRoleError
 from brainfed.formats import dataset, federation, identities, ledger, rounds, workspace
 from brainfed.formats.dataset import ExclusionReason, Subset
 from brainfed.formats.workspace import Workspace
-from brainfed.steps.case_rows import CaseStatus
+from brainfed.steps.case_rows import CaseStatus, RefusedCasesError
+from brainfed.steps.check import check
 from brainfed.steps.exchange import export
 from brainfed.steps.exclude import Excluded, choose, exclude
-from brainfed.steps.preprocess import Wish, preprocess
+from brainfed.steps.preprocess import Wish, preprocess, preprocess_folder
 from brainfed.steps.split import split_cases
 from tests.builders import write_case_folder
 from tests.faults import FAILURES, KILLED, OURS, check_whole, disturbed, points, run_apart, thin_out
-from tests.federation import Small, a_federation, close_round, leftovers, snapshot, train
+from tests.federation import (
+    Small,
+    a_federation,
+    a_workspace,
+    close_round,
+    leftovers,
+    snapshot,
+    train,
+)
 from tests.steps.patients import REFUSED, VISITS, a_site_with_patients, picture_of
 
 WITHDRAWN, BAD_SCAN = ExclusionReason.WITHDRAWN, ExclusionReason.BAD_SCAN
@@ -226,7 +235,7 @@ def test_the_coordinator_has_no_patients(small: Small) -> None:
 
 
 def test_rows_of_scores_go_and_those_of_others_stay(site: Workspace) -> None:
-    (path,) = site.reports.glob("evaluate.*.csv")
+    (path,) = site.reports.glob("evaluate.0*.csv")
     before = list(csv.reader(path.read_text().splitlines()))
     take_out(site, "bert-2020")
     after = list(csv.reader(path.read_text().splitlines()))
@@ -235,6 +244,39 @@ def test_rows_of_scores_go_and_those_of_others_stay(site: Workspace) -> None:
     assert len(after) == len(before) - 1
     reports = {p.name for p in site.reports.glob("bug-*")}
     assert reports == {f"bug-{name}.txt" for name in [*VISITS, REFUSED] if name != "bert-2020"}
+
+
+def test_interrupted_evaluations_and_ready_label_maps_lose_the_case_too(site: Workspace) -> None:
+    known = identities.read(site.data)
+    bert, carl = (known.case_id(name) for name in ("bert-2020", "carl-2020"))
+    take_out(site, "bert-2020")
+    maps, *journals = (
+        (site.reports / name).read_text()
+        for name in (
+            "evaluate.maps.89abcdef.csv",
+            "evaluate.0123abcd.validation.csv.part",
+            "evaluate.maps.89abcdef.csv.part",
+        )
+    )
+    assert "bert-2020" not in maps + journals[1]
+    assert bert not in journals[0]
+    assert "carl-2020" in maps
+    assert "carl-2020" in journals[1]
+    assert carl in journals[0]
+    pictures = {path.name.split(".")[-2] for path in site.reports.glob("*.png")}
+    assert bert not in pictures
+    assert carl in pictures
+
+
+def test_a_bad_scan_leaves_the_patient_s_other_visits_among_ready_label_maps(
+    site: Workspace,
+) -> None:
+    take_out(site, "anna-2019")
+    table = (site.reports / "evaluate.maps.89abcdef.csv").read_text()
+    assert "anna-2019" not in table
+    assert "anna-2021" in table
+    take_out(site, "anna-2021", WITHDRAWN)
+    assert "Anna" not in (site.reports / "evaluate.maps.89abcdef.csv").read_text()
 
 
 def test_a_table_that_a_person_corrected_loses_its_rows_and_no_other_cell(
@@ -272,6 +314,50 @@ def test_preprocess_never_makes_it_again_and_says_so(small: Small, tmp_path: Pat
     assert {row.status for row in rows.values()} == {CaseStatus.SKIPPED}
     assert {row.reason for row in rows.values()} == {"excluded: withdrawn"}
     assert files_with(site, b"TCIA01_606") == []
+
+
+def test_who_withdraws_between_check_and_preprocess_leaves_no_picture_and_no_case(
+    small: Small, tmp_path: Path
+) -> None:
+    site, scans = small.sites["hospital-a"], tmp_path / "scans"
+    names = ["Brats18_TCIA01_606_1", "Brats18_TCIA02_607_1"]
+    for number, name in enumerate(names):
+        write_case_folder(scans, name, seed=number, tumour_radius_mm=10 + number)
+    wish = Wish(protocol=LabelProtocol.BRATS2017)
+    check(site.data, scans, None, wish)
+    assert files_with(site, b"TCIA01_606") == ["data/cases.csv", "data/check.html"]
+    done = take_out(site, "Brats18_TCIA01_606", WITHDRAWN)
+    assert (len(done.chosen.cases), done.n_cases) == (1, 0)
+    assert files_with(site, b"TCIA01_606") == []
+    assert [reason for _, reason in exclusions(site)] == ["withdrawn"]
+    rows = {row.name: row.status for row in preprocess(site, scans, wish).rows}
+    assert rows == {names[0]: CaseStatus.SKIPPED, names[1]: CaseStatus.MADE}
+    assert files_with(site, b"TCIA01_606") == []
+
+
+def test_who_withdraws_after_check_and_before_the_federation_stays_out_of_it(
+    small: Small, tmp_path: Path
+) -> None:
+    site = a_workspace(tmp_path / "early", workspace.Role.SITE, "hospital-c")
+    scans, wish = tmp_path / "scans", Wish(protocol=LabelProtocol.BRATS2017)
+    for number, name in enumerate(("anna", "bert")):
+        write_case_folder(scans, name, seed=number, tumour_radius_mm=10 + number)
+    check(site.data, scans, None, wish)
+    take_out(site, "anna", WITHDRAWN)
+    plan = federation.load(small.coordinator).first_plan
+    rows = {row.name: row for row in preprocess_folder(site.data, scans, plan, wish).rows}
+    assert rows["anna"].reason == "excluded: withdrawn"
+    assert rows["bert"].status is CaseStatus.MADE
+
+
+def test_a_case_is_excluded_though_all_of_them_were_refused(small: Small, tmp_path: Path) -> None:
+    site, scans = small.sites["hospital-a"], tmp_path / "scans"
+    write_case_folder(scans, "anna", seed=1)
+    with pytest.raises(RefusedCasesError):
+        preprocess(site, scans, Wish())  # nobody said what the labels mean
+    assert files_with(site, b"anna") != []
+    take_out(site, "anna", WITHDRAWN)
+    assert files_with(site, b"anna") == []
 
 
 # --- updates -------------------------------------------------------------------------------------

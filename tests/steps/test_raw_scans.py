@@ -1,5 +1,7 @@
 """Scans as a scanner gives them, through the whole of `preprocess`: one case, several plans."""
 
+import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from brainfed.core import registration
+from brainfed.core import brain_surface, registration
 from brainfed.core.labels import LabelProtocol, region_mask
 from brainfed.core.registration import Registered, compose, invert
 from brainfed.core.volume import geometry_of, to_image, turned
@@ -19,14 +21,17 @@ from brainfed.formats.case_file import IDENTITY, Case
 from brainfed.formats.review import Verdict
 from brainfed.formats.scan import write_scan
 from brainfed.plan import Modality, Plan, Region
-from brainfed.steps import align
+from brainfed.steps import align, make_case
 from brainfed.steps.case_rows import CaseRow, CaseStatus, RefusedCasesError
+from brainfed.steps.check import check
+from brainfed.steps.check_rows import BadCasesError
 from brainfed.steps.preprocess import Wish, preprocess_folder
 from tests import simulator
 from tests.builders import a_plan
 from tests.simulator import Native
 
 MODALITIES = (Modality.T1CE, Modality.FLAIR)
+B17 = LabelProtocol.BRATS2017
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,10 @@ def test_the_page_tells_the_motion_and_shows_the_scans_on_each_other(made: Path)
     assert entry.verdict is Verdict.OK
     assert "flair to t1ce" in facts(made)
     assert "degrees" in facts(made)
+    case = case_of(made)
+    ml = np.prod(case.spacing_mm) / 1000
+    assert f"whole tumour: {np.count_nonzero(case.label) * ml:.1f} ml" in facts(made)
+    assert f"brain mask: {np.count_nonzero(case.brain_mask) * ml:.1f} ml" in facts(made)
     assert any("heckerboard" in picture.title for picture in entry.pictures)
     assert quality_page.page_path(made / "data").stat().st_mode & 0o777 == 0o600
 
@@ -155,15 +164,102 @@ def test_another_grid_redoes_no_registration(site: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(registration, "register", never)
     monkeypatch.setattr(registration, "prepare", never)
-    for name in ("cases.json", "split.json"):
-        (site / "data" / name).unlink(missing_ok=True)
-    before = matrix_between(case_of_new_grid(site))
-    assert before != IDENTITY
-
-
-def case_of_new_grid(site: Path) -> Case:
+    before = matrix_between(case_of(site))
+    move_cases_away(site)
     assert run(site, raw_plan({"in_plane_mm": 3.0, "size": (64, 64)})).status is CaseStatus.MADE
-    return case_of(site)
+    case = case_of(site)
+    assert case.image.shape[2:] == (64, 64)
+    assert matrix_between(case) == before != IDENTITY
+
+
+def move_cases_away(site: Path) -> None:
+    """What the error about cases of another plan says to do."""
+    (site / "data" / "cases").rename(site / f"cases-{len(list(site.iterdir()))}")
+    (site / "data" / "split.json").unlink(missing_ok=True)
+
+
+def test_a_changed_plan_redoes_only_what_it_must(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def counted(module: Any, name: str) -> None:
+        does = getattr(module, name)
+
+        def and_count(*args: Any, **named: Any) -> Any:
+            done.append(name)
+            return does(*args, **named)
+
+        monkeypatch.setattr(module, name, and_count)
+
+    counted(registration, "register")
+    counted(registration, "prepare")
+    counted(brain_surface, "classical")
+    for plan, expected in (
+        (raw_plan(brain="classical"), ["classical"]),
+        (raw_plan(brain="classical", n4=True), ["prepare", "prepare", "register"]),
+        (raw_plan(brain="classical", n4=True, space="reference"), []),
+    ):
+        move_cases_away(site)
+        done.clear()
+        assert run(site, plan).status is CaseStatus.MADE
+        assert sorted(done) == expected
+
+
+def test_a_case_that_was_interrupted_goes_on_where_it_was(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = case_of(site)
+    shutil.rmtree(site / "data")
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make_case, "assemble", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(site, raw_plan())
+    monkeypatch.setattr(registration, "prepare", interrupt)
+    monkeypatch.setattr(registration, "register", interrupt)
+    assert run(site, raw_plan()).status is CaseStatus.MADE
+    np.testing.assert_array_equal(case_of(site).image, whole.image)
+
+
+def test_an_atlas_is_the_space_and_stands_on_the_page(
+    site: Path, native: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t1ce_alone = checkerboard_width(site)
+    shutil.rmtree(site / "data")
+    head = simulator.a_phantom_head(5, spacing_mm=2.5)  # the patient itself, so the truth is known
+    brain = sitk.GetArrayFromImage(head.contrasts[Modality.T1])
+    brain = 1000 * brain * (sitk.GetArrayFromImage(head.brain) > 0)
+    atlas = site / "atlas.nii.gz"
+    write_scan(atlas, brain.astype(np.float32), geometry_of(head.brain))
+    digest = hashlib.sha256(atlas.read_bytes()).hexdigest()
+    named = {"space": "atlas", "atlas": atlas.name, "atlas_sha256": digest, "brain": "classical"}
+    row = run(site, raw_plan(**named), atlas=atlas)
+    assert row.status is CaseStatus.MADE, row.reason
+    there = case_of(site).natives[0]
+    assert there is not None
+    points = simulator.mapped(native.to_head, native.brain_points)
+    truth = invert(native.to_head)
+    assert simulator.error_mm(there.matrix, truth, points) < 1.5
+    assert simulator.error_mm(IDENTITY, truth, points) > 3  # there was something to do
+    assert "t1ce to atlas" in facts(site)
+    assert checkerboard_width(site) > 1.5 * t1ce_alone  # FLAIR on T1ce, and T1ce on the atlas
+
+    def never(*_: Any, **__: Any) -> Registered:
+        raise AssertionError("registered again")
+
+    monkeypatch.setattr(registration, "register", never)
+    move_cases_away(site)
+    again = run(site, raw_plan({"in_plane_mm": 3.0, "size": (64, 64)}, **named))
+    assert again.status is CaseStatus.MADE
+
+
+def checkerboard_width(site: Path) -> int:
+    (picture,) = [p for p in page_entry(site).pictures if p.title == "Checkerboards"]
+    return int.from_bytes(picture.png[16:20])
 
 
 def test_a_damaged_cache_is_made_again(site: Path) -> None:
@@ -177,14 +273,85 @@ def test_a_damaged_cache_is_made_again(site: Path) -> None:
 
 
 def test_a_case_that_joins_touches_no_other(site: Path, native: Native) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (site / "data" / "cache").rglob("*.bin")}
+    (entry,) = dataset.read_index(site / "data")
+    own = [path for path in (site / "data").rglob("*") if entry.id in str(path)]
+    assert {path.parent.name for path in own} == {"cache", "cases", "quality", entry.id}
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in own}
     other = {m: image * 1.01 for m, image in native.images.items()}  # no duplicate
     simulator.write(replace(native, images=other, label=native.label > 0), site / "more", "late")
     result = preprocess_folder(
         site / "data", site / "more", raw_plan(), Wish(protocol=LabelProtocol.BRATS2017)
     )
     assert result.n_cases == 2, result.rows
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in before} == before
+    assert entry in dataset.read_index(site / "data")
+
+
+# --- a spacing that is a convention ---------------------------------------------------------------
+
+MEASURED = re.compile(r"[\d)] *(mm|cm|ml)\b")
+
+
+def words_of(path: Path) -> str:
+    """A page without its pictures and without the style."""
+    text = re.sub(r'base64,[^"]*"', "", path.read_text("utf-8"))
+    return re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def test_of_a_nominal_spacing_no_distance_and_no_volume_is_said(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = quality_page.page_path(site / "data")
+    assert MEASURED.search(words_of(page))  # what the case of a true spacing says
+    shutil.rmtree(site / "data")
+    for name in ("t1ce", "flair", "seg"):  # a head of a third of the size: no brain is so small
+        path = site / "scans" / "head" / f"head_{name}.nii.gz"
+        image = sitk.ReadImage(str(path))
+        image.SetSpacing([mm * 0.7 for mm in image.GetSpacing()])
+        rewritten(site, name, image)
+    small = [row_words(run(site, raw_plan(brain="classical")))]
+    assert MEASURED.search(small[0])
+    row = run(site, raw_plan(brain="classical"), spacing_nominal=True)
+    assert row.is_held
+    assert row.tumour_ml is None
+    assert "spacing is nominal" in row_words(row)
+    assert not MEASURED.search(row_words(row) + words_of(page))
+    looked = check(site / "data", site / "scans", None, Wish(spacing_nominal=True, protocol=B17))
+    assert looked.page is not None
+    assert not MEASURED.search(words_of(looked.page) + repr(looked.rows))
+
+
+def row_words(row: CaseRow) -> str:
+    return " ".join((row.reason or "", *row.findings))
+
+
+def test_a_refusal_of_a_nominal_spacing_says_no_distance(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(site / "data")
+    register = registration.register
+
+    def doubtful(*scans: Any, **masks: Any) -> Registered:
+        return replace(register(*scans, **masks), doubts=("two searches ended 12 mm apart",))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registration, "register", doubtful)
+        row = run(site, raw_plan(), spacing_nominal=True)
+    assert "12 header units apart" in (row.reason or "")
+    page = quality_page.page_path(site / "data")
+    assert not MEASURED.search(row_words(row) + words_of(page))
+    for name, command in (("t1ce", "preprocess"), ("flair", "check")):  # the reference of each
+        label = sitk.ReadImage(str(site / "scans" / "head" / f"head_{name}.nii.gz")) > 0
+        label.SetOrigin([value + 7 for value in label.GetOrigin()])
+        rewritten(site, "seg", label)
+        if command == "preprocess":
+            row = run(site, raw_plan(), spacing_nominal=True)
+            assert "header units" in (row.reason or "")
+            assert not MEASURED.search(row_words(row) + words_of(page))
+    with pytest.raises(BadCasesError) as caught:
+        check(site / "data", site / "scans", None, Wish(spacing_nominal=True, protocol=B17))
+    assert "header units" in repr(caught.value.result.rows)
+    assert not MEASURED.search(repr(caught.value.result.rows))
 
 
 def test_a_registration_in_doubt_refuses_the_case_and_shows_why(

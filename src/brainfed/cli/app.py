@@ -14,11 +14,13 @@ from brainfed.cli import (
     check,
     data,
     demo,
+    evaluate,
     exchange,
     init,
     inspect,
     key,
     plan,
+    report,
     review,
     roster,
     rounds,
@@ -80,6 +82,7 @@ _add(app, "status", rounds.status, BOTH)
 _add(app, "import", exchange.import_, BOTH)
 _add(app, "export", exchange.export, BOTH)
 _add(app, "archive", audit.archive, BOTH)
+_add(app, "report", report.report, BOTH)
 _add(app, "admit", start.admit, COORDINATOR)
 _add(app, "start", start.start, COORDINATOR)
 _add(app, "amend", roster.amend, COORDINATOR)
@@ -90,7 +93,7 @@ _add(app, "preprocess", data.preprocess, SITE)
 _add(app, "review", review.review, SITE)
 _add(app, "split", data.split, SITE)
 _add(app, "train-round", training.train_round, SITE)
-_add(app, "evaluate", training.evaluate, SITE)
+_add(app, "evaluate", evaluate.evaluate, SITE)
 _add(app, "exclude", withdrawal.exclude, SITE)
 _add(app, "purge", withdrawal.purge, SITE)
 _add(app, "demo", demo.demo, ANYWHERE)
@@ -166,7 +169,9 @@ _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EAC
 def _usage(error: typer.TyperException) -> BrainfedError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "brainfed"
-    return UsageError(error.format_message().rstrip("."), hint=f"{command} --help")
+    # On one line, and without what the library puts before the words of a choice.
+    words = " ".join(error.format_message().replace("Value error, ", "").split())
+    return UsageError(words.rstrip("."), hint=f"{command} --help")
 
 
 def _bug(error: Exception, argv: Sequence[str]) -> BrainfedError:

@@ -138,11 +138,12 @@ def depths(inside: Mask, spacing_mm: Sequence[float]) -> npt.NDArray[np.float32]
     return np.maximum(sitk.GetArrayFromImage(distances)[1:-1, 1:-1, 1:-1], 0)
 
 
-def doubts(mask: sitk.Image) -> tuple[str, ...]:
+def doubts(mask: sitk.Image, *, spacing_nominal: bool = False) -> tuple[str, ...]:
     """Why a brain mask can't be believed without a look at it; empty where nothing speaks for that.
 
     Args:
-        mask: 1 in the brain, whose spacing is true (not nominal).
+        mask: 1 in the brain.
+        spacing_nominal: Its spacing is a convention, so that it has no volume.
 
     Returns:
         A sentence for each doubt: no brain, a volume no brain has, or much of it on the frame,
@@ -154,7 +155,7 @@ def doubts(mask: sitk.Image) -> tuple[str, ...]:
     found = []
     volume_ml = np.count_nonzero(array) * float(np.prod(mask.GetSpacing())) / 1000
     low, high = PLAUSIBLE_ML
-    if not low <= volume_ml <= high:
+    if not (spacing_nominal or low <= volume_ml <= high):
         found.append(f"the brain mask has {volume_ml:.0f} ml; a brain has {low:.0f} to {high:.0f}")
     for axis in range(3):
         areas = array.sum(axis=tuple(a for a in range(3) if a != axis))

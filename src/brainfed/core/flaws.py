@@ -3,6 +3,7 @@
 `docs/formats/inspection.md` says of each what it means, where its limit is and what to do.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -105,6 +106,23 @@ class Finding:
 
 IN_MILLIMETRES = frozenset({Flaw.SMALL_FIELD, Flaw.LARGE_FIELD, Flaw.TWO_PLACES})
 """Findings about distances; they mean nothing where the spacing is a convention."""
+_MILLIMETRES = re.compile(r"(?<=[\d)]) mm\b")
+
+
+def in_header_units(words: str) -> str:
+    """The words for a scan whose spacing is a convention: its figures are no millimetres.
+
+    >>> in_header_units("two searches ended 12 mm apart")
+    'two searches ended 12 header units apart'
+    """
+    return _MILLIMETRES.sub(" header units", words)
+
+
+def forget_millimetres(error: ScanError) -> None:
+    """Let an error about such a scan say no millimetres."""
+    error.message = in_header_units(error.message)
+    error.found = error.found and in_header_units(error.found)
+    error.expected = error.expected and in_header_units(error.expected)
 
 
 def finding(flaw: Flaw, words: str, modality: Modality | None = None) -> Finding:

@@ -32,14 +32,18 @@ def folder_of(data_folder: Path, case_id: str) -> Path:
 
 
 @cache
-def code_digest(*modules: ModuleType) -> str:
+def code_digest(*modules: ModuleType, libraries: tuple[str, ...] = ()) -> str:
     """SHA-256 (hexadecimal) over the source of modules and the versions of what they call.
+
+    Args:
+        modules: Each by itself: what they import is named beside them.
+        libraries: Those that they call besides SimpleITK and NumPy, by the names of their packages.
 
     Raises:
         ScanError: The source can't be read; brainfed is installed in an unusual way.
     """
     digest = hashlib.sha256()
-    for library in ("SimpleITK", "numpy"):
+    for library in ("SimpleITK", "numpy", *libraries):
         digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
     for module in modules:
         try:

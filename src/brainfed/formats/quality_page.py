@@ -125,13 +125,17 @@ def erase(data_folder: Path, case_id: str) -> bool:
     return was_there
 
 
-def write_page(path: Path, entries: Iterable[QualityEntry], *, heading: str = HEADING) -> None:
+def write_page(
+    path: Path, entries: Iterable[QualityEntry], *, heading: str = HEADING, is_made: bool = True
+) -> None:
     """Write the page, in place of an older one; worst cases first.
 
     Args:
         path: The page; never in an outbox.
         entries: The cases.
         heading: Stands at the top.
+        is_made: Whether cases were made, so that there is something to decide; else the scans were
+            only looked at.
 
     Raises:
         UsageError: The path lies in an outbox, from where files leave the site.
@@ -145,7 +149,7 @@ def write_page(path: Path, entries: Iterable[QualityEntry], *, heading: str = HE
         )
     ordered = sorted(entries, key=_order)
     with atomic.new_file(path, mode=0o600, replace=True) as stream:
-        for part in _page(ordered, heading):
+        for part in _page(ordered, heading, _HOW if is_made else _HOW_FOUND):
             stream.write(part.encode("utf-8", "backslashreplace"))
 
 
@@ -175,7 +179,7 @@ def _order(entry: QualityEntry) -> tuple[int, int, str]:
     return (-list(Verdict).index(entry.verdict), -len(entry.findings), entry.name)
 
 
-def _page(entries: list[QualityEntry], heading: str) -> Iterator[str]:
+def _page(entries: list[QualityEntry], heading: str, how: str) -> Iterator[str]:
     """The page in parts, so that the pictures of all cases are never one text in memory."""
     style = (resources.files("brainfed.formats") / "quality_page.css").read_text("utf-8")
     style_digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -188,15 +192,15 @@ def _page(entries: list[QualityEntry], heading: str) -> Iterator[str]:
         f"<title>{escape(heading)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         f'<p class="banner" role="note">{BANNER}</p>\n<main>\n<h1>{escape(heading)}</h1>\n'
     )
-    yield from _summary(entries)
+    yield from _summary(entries, how)
     for entry in entries:
         yield from _section(entry)
     yield "</main>\n</body>\n</html>\n"
 
 
-def _summary(entries: list[QualityEntry]) -> Iterator[str]:
+def _summary(entries: list[QualityEntry], how: str) -> Iterator[str]:
     counts = [f"{sum(entry.verdict is v for entry in entries)} {v}" for v in reversed(Verdict)]
-    yield f'<p id="top">{len(entries)} cases: {", ".join(counts)}. Worst first.</p>\n{_HOW}'
+    yield f'<p id="top">{len(entries)} cases: {", ".join(counts)}. Worst first.</p>\n{how}{_SIDES}'
     yield (
         '<div class="wide"><table>\n<caption>All cases</caption>\n<thead><tr><th scope="col">'
         'Verdict</th><th scope="col">Case</th><th scope="col">What was found</th></tr></thead>\n'
@@ -259,6 +263,18 @@ and run <code>brainfed preprocess</code> again.</li>
 <li>Then run <code>brainfed split</code>: it leaves out what is rejected, and what is held and not
 accepted.</li>
 </ul>
-<p>Pictures follow the radiological convention: the patient's right is on the left of the picture.
-Letters: R right, L left, A front, P back, S top, I bottom.</p>
+"""
+_HOW_FOUND = """<h2>What it means</h2>
+<ul>
+<li>No case has been made yet, and there is nothing to accept or reject here.</li>
+<li><b>refused</b>: <code>brainfed preprocess</code> would make no case of these scans. Mend them,
+or correct their row in <code>cases.csv</code>.</li>
+<li><b>held</b>: a case would be made, and used only once you have accepted it.</li>
+<li><b>ok</b>, <b>warnings</b>: a case would be made and used.</li>
+<li>The scans lie as their headers place them. Where the plan registers them they need not lie on
+each other yet, and edges in the checkerboards may break off.</li>
+</ul>
+"""
+_SIDES = """<p>Pictures follow the radiological convention: the patient's right is on the left of
+the picture. Letters: R right, L left, A front, P back, S top, I bottom.</p>
 """

@@ -156,7 +156,7 @@ def decide(
             expected="a name or id in the review",
             found=case,
             where=path_of(data_folder),
-            hint="run `brainfed review` to see them all",
+            hint="`brainfed preprocess` lists them all, and so does this file",
         )
     if old.verdict is Verdict.REFUSED and decision is Decision.ACCEPT:
         raise UsageError(

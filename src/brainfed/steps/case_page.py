@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation 
 
 from brainfed.core.assembly import Assembled, Placed
 from brainfed.core.inspection import TissueMean
+from brainfed.core.labels import Tissue, region_mask
 from brainfed.core.pictures import Drawing, draw_case, tissue_masks
 from brainfed.core.png import encode
 from brainfed.core.volume import Geometry, isotropic, resample
@@ -21,10 +22,12 @@ from brainfed.formats.case_file import Case
 from brainfed.formats.found_case import FoundCase
 from brainfed.formats.quality_page import Picture, QualityEntry
 from brainfed.formats.review import Verdict
-from brainfed.plan import Modality
+from brainfed.plan import Modality, Region
 from brainfed.steps.aligned import Aligned, Motion
 
 Facts = list[tuple[str, str]]
+_IN_FULL = {Tissue.TUMOUR: "whole tumour", Tissue.CORE: "core that doesn't enhance"}
+"""The region core holds what enhances too; the tissue doesn't."""
 REFUSED_EDGE_MM = 2.0
 """Voxels of the pictures of a case that was refused; enough to see that two scans don't fit."""
 
@@ -55,7 +58,7 @@ def write_made(
     )
     facts = [
         *_label_facts(case),
-        *volume_facts(case.label, case),
+        *volume_facts(case),
         *_share_facts(case),
         *_motion_facts(aligned.motions, in_mm=not case.spacing_nominal),
         *mean_facts(means),
@@ -131,14 +134,17 @@ def _label_facts(case: Case) -> Facts:
     return [("Label", f"protocol {case.protocol}{origin}")]
 
 
-def volume_facts(label: npt.NDArray[np.uint8], case: Case) -> Facts:
-    """The volume of each tissue, in ml; nothing where the spacing is nominal."""
+def volume_facts(case: Case) -> Facts:
+    """The volumes of tumour, tissues and brain mask; nothing where the spacing is nominal."""
     if case.spacing_nominal:
         return []
+    whole = region_mask(case.label, case.protocol, Region.WT)
+    tissues = tissue_masks(case.label, case.protocol)
+    shown = {"whole tumour": whole} | {_IN_FULL.get(t, str(t)): m for t, m in tissues.items()}
     z, y, x = case.spacing_mm
     return [
-        (f"Volume of {tissue}", f"{np.count_nonzero(mask) * z * y * x / 1000:.1f} ml")
-        for tissue, mask in tissue_masks(label, case.protocol).items()
+        (f"Volume of {name}", f"{np.count_nonzero(mask) * z * y * x / 1000:.1f} ml")
+        for name, mask in (shown | {"brain mask": case.brain_mask}).items()
     ]
 
 

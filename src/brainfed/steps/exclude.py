@@ -29,8 +29,11 @@ from brainfed.formats.identities import Identities
 from brainfed.formats.ledger import Event
 from brainfed.formats.roster import Role
 from brainfed.formats.workspace import Workspace
+from brainfed.plan import data_digest
 from brainfed.steps import erase
 
+NO_PLAN = "0" * 64
+"""Stands in an index for the plan's digest before there is a plan; `preprocess` mends that."""
 Patients = dict[str, str | None]
 """Patient id by id of each case that is known here; None where it can't be told."""
 
@@ -72,13 +75,13 @@ def choose(place: Workspace, name: str, reason: ExclusionReason) -> Chosen:
         reason: Why. One that is of the patient takes all cases of the patient.
 
     Raises:
-        NotReadyError: There are no cases yet.
+        NotReadyError: No case was ever made or looked at here.
         UsageError: Nothing here has that name, two things have it, or it is a patient's where a
             case is wanted.
         ScanError: A table that holds rows of cases is damaged.
     """
     place.require(Role.SITE, Role.EVALUATOR)
-    known, index = identities.read(place.data), dataset.read_whole_index(place.data)
+    known, index = identities.read(place.data), _index(place)
     review.read(place.data)  # a damaged table stops this before anything is changed
     patients = _patients(place.data, known, index)
     case, patient = _meant(name, known, patients, reason)
@@ -111,7 +114,7 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
         ResourceError: The disk refuses.
     """
     data = place.data
-    known, old = identities.read(data), dataset.read_whole_index(data)
+    known, old = identities.read(data), _index(place)
     patients = _patients(data, known, old)
     index = _without(old, chosen.cases)
     if index != old:
@@ -120,7 +123,9 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
         erase.update(place, path)
     ids = {entry.id for entry in chosen.cases}
     left = {patient for case, patient in patients.items() if case not in ids}
-    erase.split_lines(data, ids, {entry.patient for entry in chosen.cases} - left)
+    touched = {entry.patient for entry in chosen.cases}
+    erase.split_lines(data, ids, touched - left)
+    erase.told(place, touched, touched - left)
     for case in sorted(ids):
         atomic.remove(dataset.case_path(data, case))
         atomic.remove_tree(cache.folder_of(data, case))
@@ -128,10 +133,11 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
     review.erase(data, *ids)
     erase.pages(data)
     _erase_rows(data, known, ids, chosen.patient)
-    erase.scores(place, ids)
-    names = {known.cases.get(entry.id) for entry in chosen.cases}
-    names |= {known.patients.get(entry.patient or "") for entry in chosen.cases}
-    erase.bug_reports(place, ids | {name for name in names if name is not None})
+    names = {name for case in ids if (name := known.cases.get(case)) is not None}
+    patients_of = {entry.patient or "" for entry in chosen.cases}
+    whose = {name for patient in patients_of if (name := known.patients.get(patient)) is not None}
+    erase.scores(place, ids | names | (whose if chosen.patient else set()))
+    erase.bug_reports(place, ids | names | whose)
     erase.names(data, known, index, ids)
     told = _told(place)
     lines: list[ledger.Entry] = [
@@ -144,9 +150,21 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
     return Excluded(chosen, len(index.cases), dataset.split_digest(data) if has_split else None)
 
 
+def _index(place: Workspace) -> Index:
+    """The index; an empty one where cases were only looked at, or all of them refused."""
+    if dataset.index_path(place.data).exists():
+        return dataset.read_whole_index(place.data)
+    started = federation.has_started(place)
+    digest = data_digest(federation.load(place).first_plan) if started else NO_PLAN
+    return Index(data_digest=digest, cases=())
+
+
 def _patients(data: Path, known: Identities, index: Index) -> Patients:
-    """Of every case that is known here: made, refused, left out or excluded before."""
-    found: Patients = {case.id: None for case in index.skipped}
+    """Of every case that is known here: made, refused, left out, looked at or excluded before."""
+    table = data / cases_csv.FILE_NAME
+    rows = cases_csv.read(table) if table.exists() else ()
+    found: Patients = {known.case_id(row.name): known.patient_id(row.patient) for row in rows}
+    found |= {case.id: None for case in index.skipped if case.id not in found}
     found |= {entry.id: entry.patient for entry in index.excluded}
     found |= {entry.id: entry.patient for entry in index.cases}
     for case, name in known.cases.items():
@@ -170,8 +188,8 @@ def _meant(
             "There is no such case here",
             expected="the name of a case or a patient, or an id of 16 digits",
             where=name,
-            hint="`brainfed preprocess` lists the names; scans of which no case was ever made are "
-            "only taken out of their folder",
+            hint="`brainfed check` and `brainfed preprocess` list the names; scans that neither "
+            "was ever shown are only taken out of their folder",
         )
     if is_case and is_patient and patients[case] != patient and reason.is_of_the_patient:
         raise UsageError(
