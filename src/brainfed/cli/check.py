@@ -155,14 +155,17 @@ def _lines(row: "CheckRow") -> Iterator[tuple[object, ...]]:
     patient = None if row.patient == row.name else row.patient
     head: tuple[object, ...] = (row.name, patient, row.visit, verdict)
     for kind, file in row.files.items() or (("nothing", ""),):
-        yield (*head, kind, _short(file))
+        yield (*head, kind, _short(file, row.name))
         head = ("", "", "", "")
 
 
-def _short(file: str) -> str:
-    """A file's own name; of a DICOM series its folder and the end of its number."""
+def _short(file: str, case: str) -> str:
+    """A file's own name, less the case's that begins it; of a DICOM series its folder too."""
     path, mark, part = file.partition("#")
-    return Path(path).name + mark + (part if len(part) < 12 else f"...{part[-8:]}")
+    name = Path(path).name
+    if name.startswith(case):
+        name = f"...{name.removeprefix(case)}"
+    return name + mark + (part if len(part) < 12 else f"...{part[-8:]}")
 
 
 def _said(done: "CheckResult") -> Iterator[str]:
