@@ -10,7 +10,7 @@ FUZZ ?= work/fuzz
 FUZZ_SECONDS ?= 600
 PEERS ?= work/peers
 
-.PHONY: demo test test-slow fuzz fuzz-parsers lgg bench bench-preprocess study-registration docs clean
+.PHONY: demo test test-slow fuzz fuzz-parsers lgg bench bench-preprocess bench-evaluate study-registration docs clean
 
 demo: $(READY)
 	$(BIN)/brainfed demo --out $(OUT)
@@ -57,6 +57,10 @@ bench-preprocess: $(READY)
 	$(BIN)/python tests/benchmarks/bench_brainmask.py
 	$(BIN)/python tests/benchmarks/bench_preprocess.py --work $(PEERS)
 
+# Measures beside surface-distance, MONAI and a plain restatement; about 15 minutes.
+bench-evaluate: $(READY)
+	$(BIN)/python tests/benchmarks/bench_evaluate.py
+
 # A hundred simulated pairs in the normal and a hundred in the hard range; an hour on one core.
 study-registration: $(READY)
 	$(BIN)/python tests/benchmarks/study_registration.py
@@ -69,7 +73,7 @@ docs: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis
+	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis monai surface-distance
 	$(PIP) --no-build-isolation -e '.[encrypt,dicom]'
 	$(PIP) --no-deps nilearn deepbet
 	touch $(READY)

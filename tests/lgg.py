@@ -178,7 +178,7 @@ def pooled(root: Path, journal: Journal) -> None:
     from brainfed import plan as plans
     from brainfed.core.unet import initial_weights
     from brainfed.formats.dataset import Subset
-    from brainfed.steps.evaluate import entries_of, read_cases
+    from brainfed.steps.score_cases import entries_of, read_cases
     from brainfed.steps.train import train_from
 
     plan = plans.load(PLAN)

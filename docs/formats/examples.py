@@ -22,7 +22,7 @@ from brainfed.core.labels import LabelProtocol
 from brainfed.core.metrics import Measure
 from brainfed.core.scoring import Summary
 from brainfed.core.volume import Geometry
-from brainfed.formats import dataset, identities, training_log
+from brainfed.formats import dataset, identities, sent, training_log
 from brainfed.formats.case_file import IDENTITY, Native
 from brainfed.formats.dataset import (
     Case,
@@ -35,6 +35,7 @@ from brainfed.formats.dataset import (
     Verdict,
 )
 from brainfed.formats.found_case import LabelOrigin
+from brainfed.formats.scores import Group
 from brainfed.plan import Region, SplitRule
 
 PAGES = Path(__file__).parent
@@ -149,12 +150,25 @@ def local_files(folder: Path) -> dict[str, str]:
     split = SplitFile(rule=SplitRule.FRACTIONS, seed=2018, assignments={patient: Subset.TRAIN})
     dataset.write_split(folder, split)
     identities.write(folder, ids)
+    write_sent(folder, ids)
     write_log(folder / training_log.NAME)
     dataset.write_case(folder / "case.h5", made_case)
     made = {"training-log": folder / training_log.NAME, "cases": dataset.index_path(folder)}
     made |= {"split": dataset.split_path(folder), "identities": identities.path_of(folder)}
     texts = {name: path.read_text("ascii") for name, path in made.items()}
+    texts["sent"] = shown(sent.path_of(folder).read_bytes())
     return texts | {"case": case_listing(folder / "case.h5")}
+
+
+def write_sent(folder: Path, ids: identities.Identities) -> None:
+    """Ten patients that were told, and an eleventh that makes them wait."""
+    patients = [ids.patient_id(f"Brats18_TCIA02_{number}_1") for number in range(606, 617)]
+    memory = sent.Sent(first_round=0, groups=())
+    for number, who in ((2, patients[:10]), (3, patients)):
+        _, memory = sent.choose(
+            memory, "validation", {Group.ALL: frozenset(who)}, round_number=number, floor=5
+        )
+    sent.write(folder, memory)
 
 
 def write_log(path: Path) -> None:

@@ -28,7 +28,7 @@ from brainfed.core.training import Step, train
 from brainfed.core.unet import initial_weights
 from brainfed.formats.dataset import Subset
 from brainfed.plan import Plan
-from brainfed.steps.evaluate import entries_of, read_cases, volume_of
+from brainfed.steps.score_cases import entries_of, read_cases, volume_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 0.05

@@ -14,6 +14,8 @@ from brainfed.cli.app import app
 from brainfed.core.cohort import Subset
 from brainfed.core.labels import LabelProtocol
 from brainfed.formats.roster import Role
+from brainfed.formats.score_table import ScoredSpace
+from brainfed.steps.report_facts import Reader
 from tests.federation import Small, a_waiting_federation
 
 HEAVY = {
@@ -25,6 +27,8 @@ HEAVY = {
     "safetensors",
     "cryptography",
     "filelock",
+    "matplotlib",
+    "jinja2",
 }
 
 LOADED_AFTER = """
@@ -100,4 +104,6 @@ def test_help_fits_80_columns_and_has_no_colour_codes_when_piped(tmp_path: Path)
 def test_the_choices_of_options_are_those_of_the_code() -> None:
     assert set(get_args(options.RoleChoice)) == set(Role)
     assert set(get_args(options.LabelChoice)) == set(LabelProtocol)
+    assert set(get_args(options.ReaderChoice)) == set(Reader)
     assert set(get_args(options.SubsetChoice)) == set(Subset) - {Subset.TRAIN}
+    assert set(get_args(options.SpaceChoice)) == set(ScoredSpace) - {ScoredSpace.FILES}

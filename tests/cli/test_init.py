@@ -39,6 +39,24 @@ def test_init_prints_json(typed: Typed, tmp_path: Path) -> None:
     assert answer.err == ""
 
 
+def test_a_site_may_have_a_higher_floor_than_the_plan(typed: Typed, tmp_path: Path) -> None:
+    words = ("init", "site", "--name", "hospital-a", "--floor", "10", "--workspace", tmp_path)
+    assert typed(*words).code == 0
+    assert workspace.find(tmp_path).floor == 10
+    assert "floor = 10\n" in (tmp_path / workspace.MARKER).read_text()
+    assert typed("key", "rotate", "--workspace", tmp_path).code == 0
+    assert workspace.find(tmp_path).floor == 10
+
+
+def test_a_floor_is_for_those_who_have_patients(typed: Typed, tmp_path: Path) -> None:
+    answer = typed(
+        "init", "coordinator", "--name", "uni-lead", "--floor", "10", "--workspace", tmp_path
+    )
+    assert answer.code == 2
+    assert "participation.floor" in answer.err
+    assert not any(tmp_path.iterdir())
+
+
 def test_init_twice_is_refused_and_keeps_the_key(typed: Typed, tmp_path: Path) -> None:
     words = ("init", "site", "--name", "hospital-a", "--workspace", tmp_path)
     typed(*words)

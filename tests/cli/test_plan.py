@@ -75,7 +75,7 @@ def test_words_name_regions_images_and_the_smallest_group() -> None:
 
 
 def test_words_warn_of_a_floor_of_one() -> None:
-    assert "even where they stand for one patient" in words_of(a_plan(participation={"floor": 1}))
+    assert "even where they stand for two patients" in words_of(a_plan(participation={"floor": 1}))
 
 
 @given(

@@ -1,10 +1,10 @@
-"""A site's own commands, from scans to scores: `cli.data` and `cli.training`."""
+"""A site's own commands, from scans to an update: `cli.data` and `cli.training`."""
 
 from pathlib import Path
 
 import pytest
 
-from brainfed.formats import dataset, ledger, rounds
+from brainfed.formats import dataset, rounds
 from brainfed.formats.workspace import Workspace
 from tests.builders import write_case_folder
 from tests.cli.typed import Typed, too_wide
@@ -107,37 +107,3 @@ def test_train_round_on_a_device_that_is_not_there_ends_with_8(
     answer = typed("train-round", "--workspace", trained.root, "--device", "abacus")
     assert answer.code == 8
     assert "cpu" in answer.err
-
-
-def test_evaluate_prints_every_case_and_where_the_table_lies(
-    typed: Typed, trained: Workspace
-) -> None:
-    answer = typed("evaluate", "--workspace", trained.root, "--threads", "1")
-    assert answer.code == 0
-    for entry in dataset.cases_of(trained.data, dataset.Subset.VALIDATION):
-        assert entry.id in answer.out
-    assert too_wide(answer.out) == []
-    as_json = typed("evaluate", "--workspace", trained.root, "--threads", "1", "--json")
-    assert Path(as_json.json["report_path"]).is_file()
-    assert len(as_json.json["rows"]) == as_json.json["n_cases"]
-
-
-def opened(place: Workspace) -> int:
-    lines = ledger.read(place.ledger_path)
-    return sum(line["event"] == ledger.Event.OPENED_TEST for line in lines)
-
-
-def test_the_test_patients_are_opened_only_after_a_yes(typed: Typed, trained: Workspace) -> None:
-    words = ("evaluate", "--subset", "test", "--workspace", trained.root, "--threads", "1")
-    unasked = typed(*words)
-    assert unasked.code == 2
-    assert "--yes" in unasked.err
-    declined = typed(*words, answers="n\n")
-    assert declined.code == 2
-    assert opened(trained) == 0
-    confirmed = typed(*words, answers="y\n")
-    assert confirmed.code == 0
-    assert "ledger" in confirmed.err
-    by_script = typed(*words, "--yes", "--json")
-    assert by_script.json["subset"] == "test"
-    assert opened(trained) == 2

@@ -282,3 +282,16 @@ def test_a_case_gives_all_its_pictures_and_few_bytes() -> None:
     assert sum(len(png.encode(drawing.pixels)) for drawing in drawings) < 400_000
     again = draw_case(head.images, spacing_mm=head.spacing_mm)
     assert [drawing.title for drawing in again] == ["Slices", "Checkerboards", "Histograms"]
+
+
+def test_two_outlines_are_told_apart_and_white_where_they_agree() -> None:
+    truth, prediction = np.zeros(CUBE, bool), np.zeros(CUBE, bool)
+    truth[20:40, 20:40, 10:40] = True
+    prediction[20:40, 20:40, 10:50] = True
+    scene = Scene(CUBE, ONE_MM, tumour=truth)
+    pixels = scene.compared("WT", a_cube(), truth, prediction).pixels
+    found = {tuple(colour) for colour in pixels.reshape(-1, 3)}
+    assert {pictures.TRUTH[1], pictures.PREDICTION[1], (255, 255, 255)} <= found
+    same = scene.compared("WT", a_cube(), truth, truth).pixels
+    colours = {tuple(colour) for colour in same.reshape(-1, 3)}
+    assert not {pictures.TRUTH[1], pictures.PREDICTION[1]} & colours

@@ -29,6 +29,7 @@ from brainfed.formats import (
     document,
     erasure,
     federation,
+    floor,
     identities,
     ledger,
     manifest,
@@ -36,6 +37,7 @@ from brainfed.formats import (
     record,
     roster,
     rounds,
+    score_table,
     scores,
     signature,
     verify,
@@ -58,7 +60,7 @@ from brainfed.formats.workspace import Workspace
 from brainfed.steps import admit, aggregate, exchange, initialise, receive
 from brainfed.steps import start as start_step
 from brainfed.steps.gather import KINDS
-from tests import builders
+from tests import builders, scored
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FORMATS = DOCS / "formats"
@@ -161,6 +163,7 @@ def test_every_model_of_an_exchanged_or_local_json_file_has_a_table_of_fields() 
     assert Belonging in models
     models |= {dataset.Index, dataset.CaseEntry, dataset.SkippedCase, dataset.ExcludedCase}
     models |= {dataset.SplitFile, quality_page.QualityEntry, quality_page.Picture}
+    models |= {score_table.About}
     models = {kind for kind in models if kind.__module__.startswith("brainfed.")}
     assert {class_of(dotted) for _, dotted in FIELD_TABLES} == models
 
@@ -190,7 +193,7 @@ def after(name: str, heading: str) -> str:
 WORDS = [
     ("manifest", "kind", manifest.Kind),
     ("manifest", "weights", manifest.ScoredWeights),
-    ("manifest", "measure", manifest.Measure),
+    ("manifest", "measure", floor.DICE),
     ("manifest", "region", plans.Region),
     ("record", "rule", plans.Rule),
     ("record", "weights_by", plans.WeightBy),
@@ -515,6 +518,16 @@ def test_the_local_files_of_the_pages_are_read_by_the_code(tmp_path: Path) -> No
     )
 
 
+def test_the_score_table_page_names_every_column_and_shows_a_table(tmp_path: Path) -> None:
+    rows = table_under("score-table", "columns: score-table")
+    assert tuple(codes(row[0])[0] for row in rows) == score_table.COLUMNS
+    (shown,) = re.findall(r"```csv\n(.*?)```", page("score-table"), re.S)
+    (tmp_path / "table.csv").write_text(shown)
+    found, missed = score_table.read_table(tmp_path / "table.csv")
+    assert found.dice > 0.8
+    assert (missed.n_voxels_predicted, missed.dice) == (0, 0)
+
+
 def test_the_case_page_lists_every_dataset_and_attribute(tmp_path: Path) -> None:
     path = tmp_path / "case.h5"
     case = builders.a_case(builders.a_plan(scans={"required": ("t1", "flair")}))
@@ -588,6 +601,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
     initialise.initialise(stranger, Role.SITE, "stranger")
     receive.receive(lead, [*stranger_file(stranger)], confirm=lambda _: True)
     builders.write_dataset(sites[0].data, builders.a_plan())
+    scored.score(sites[0], scored.rows_of(range(3)), number=1)
+    exchange.export(sites[0], None)
     return found
 
 
@@ -670,7 +685,7 @@ def reserved_weights(lead: Workspace, path: Path) -> None:
     weights.write(path, about, random_weights(known.first_plan))
 
 
-@pytest.mark.parametrize("kind", ["scores", "approval", "final", "state"])
+@pytest.mark.parametrize("kind", ["approval", "final", "state"])
 def test_a_kind_without_a_command_is_named_on_the_page_and_refused_by_name(
     kind: str, places: dict[str, Workspace], tmp_path: Path
 ) -> None:

@@ -206,6 +206,26 @@ def test_locking_clears_away_what_a_killed_command_left(tmp_path: Path) -> None:
         assert list(place.inbox.iterdir()) == []
 
 
+@pytest.mark.parametrize("line", ["", "floor = 1\n", "floor = 10000\n"])
+def test_a_floor_of_its_own_may_be_written_by_hand(tmp_path: Path, line: str) -> None:
+    place = a_workspace(tmp_path, Role.SITE, "hospital-a")
+    path = tmp_path / workspace.MARKER
+    path.write_text(path.read_text() + line)
+    assert workspace.find(tmp_path).floor == int((line or "floor = 1").split()[-1])
+    assert workspace.with_key(workspace.find(tmp_path), place.key).floor == (
+        workspace.find(tmp_path).floor
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "10001", "5.0", '"5"', "true", "[]"])
+def test_a_floor_that_is_none_is_refused_and_never_passed_over(tmp_path: Path, value: str) -> None:
+    a_workspace(tmp_path, Role.SITE, "hospital-a")
+    path = tmp_path / workspace.MARKER
+    path.write_text(f"{path.read_text()}floor = {value}\n")
+    with pytest.raises(WorkspaceError, match="marker file is damaged"):
+        workspace.find(tmp_path)
+
+
 def test_rounds_have_four_digits() -> None:
     place = Workspace(Path("w"), Role.SITE, "a")
     assert place.round_folder(3) == Path("w/rounds/r0003")

@@ -20,6 +20,7 @@ from brainfed.formats import document, federation, signature, weights
 from brainfed.formats.federation import Federation
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role
+from brainfed.formats.scores import Scores
 from brainfed.formats.shelf import Lying
 from brainfed.formats.signature import Signed
 from brainfed.formats.workspace import Workspace
@@ -41,6 +42,7 @@ from tests.federation import (
     sign,
     train,
 )
+from tests.scored import rows_of, score, with_a_split
 
 SITES = ("hospital-a", "hospital-b")
 
@@ -117,6 +119,9 @@ def a_scene_in(root: Path) -> tuple[Scene, Small]:
     admit(small.coordinator, [enrolment_of(late)], confirm=say_yes)
     train(small.sites["hospital-a"])
     carry(small.sites["hospital-a"], small.coordinator, small.medium("open"))
+    scored = score(with_a_split(small.sites["hospital-b"]), rows_of(range(24)), number=1)
+    assert scored is not None
+    sign(scored, small.sites["hospital-b"])
     update = train(small.sites["hospital-b"])
     sign(update, small.sites["hospital-b"])
     after = _read_all(small, *small.sites.values())
@@ -167,6 +172,8 @@ def _party(
             shelf.entries.append(Lying(Path(paper.name), about, paper.digest))
         elif paper.kind == "record":
             shelf.entries.append(Lying(Path(paper.name), Record.loads(paper.data), paper.digest))
+        elif paper.kind == "scores":
+            shelf.entries.append(Lying(Path(paper.name), Scores.loads(paper.data), paper.digest))
     return Party(place.role, name, place.public_key(), known, shelf)
 
 

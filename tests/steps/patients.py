@@ -107,4 +107,12 @@ def _write_traces(place: Workspace, known: Identities, name: str, patient: str) 
     row = f"{known.patient_id(patient)},{case},WT,10,12,0.900000,0.800000\n"
     head = "patient,case,region,n_voxels,n_voxels_predicted,dice,soft_slice_dice\n"
     table.write_text((table.read_text() if table.exists() else head) + row)
+    by_name = reports / "evaluate.maps.89abcdef.csv"
+    row = f"{patient},{name},WT,yes,10,12,0.900000\n"
+    by_name.write_text((by_name.read_text() if by_name.exists() else "patient,case\n") + row)
+    for journal, who in ((f"{table.name}.part", case), (f"{by_name.name}.part", name)):
+        path = reports / journal
+        lines = path.read_text() if path.exists() else '{"key": "0"}\n'
+        path.write_text(f'{lines}{{"case": "{who}", "digest": "0", "rows": []}}\n')
+    (reports / f"{table.stem}.{case}.png").write_bytes(picture_of(name))
     (reports / f"bug-{name}.txt").write_text(f"where: /scans/{name}/flair.nii.gz\n")

@@ -12,6 +12,7 @@ import pytest
 
 from brainfed.core.architecture import tensor_table
 from brainfed.core.labels import LabelProtocol
+from brainfed.core.scoring import CaseScore
 from brainfed.core.unet import initial_weights
 from brainfed.errors import (
     BrainfedError,
@@ -29,6 +30,7 @@ from brainfed.formats.workspace import Workspace
 from brainfed.plan import Schedule
 from brainfed.steps.train import train_from, train_round
 from tests.builders import a_case
+from tests.scored import rows_of, score, scores_in
 from tests.steps.joined import a_joined_site, a_quick_plan, joined
 
 
@@ -157,8 +159,8 @@ def test_the_log_tells_scores_before_each_step_and_scores_after(tmp_path: Path) 
     assert (place.round_folder(1) / "training.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_manifest_states_both_scores_in_millionths(tmp_path: Path) -> None:
-    done = train_round(a_joined_site(tmp_path), threads=1)
+def test_the_manifest_states_both_scores_in_whole_hundredths(tmp_path: Path) -> None:
+    done = train_round(a_joined_site(tmp_path, n_validation=3), threads=1)
     scores = done.update.manifest.scores
     assert [(score.weights, score.measure) for score in scores] == [
         (ScoredWeights.INCOMING, Measure.DICE),
@@ -166,12 +168,12 @@ def test_the_manifest_states_both_scores_in_millionths(tmp_path: Path) -> None:
         (ScoredWeights.RESULT, Measure.DICE),
         (ScoredWeights.RESULT, Measure.SOFT_SLICE_DICE),
     ]
-    for score, summary in zip(scores, done.incoming + done.result, strict=True):
+    for stated, summary in zip(scores, done.incoming + done.result, strict=True):
         assert summary.mean is not None
         assert summary.sd is not None
-        assert score.n == 2
-        assert score.mean == round(1e6 * summary.mean)
-        assert score.sd == round(1e6 * summary.sd)
+        assert stated.n == 3
+        assert stated.mean == 10_000 * round(100 * summary.mean)
+        assert stated.sd == 10_000 * round(100 * summary.sd)
 
 
 def test_below_the_floor_the_manifest_says_only_fewer_than(tmp_path: Path) -> None:
@@ -185,10 +187,45 @@ def test_below_the_floor_the_manifest_says_only_fewer_than(tmp_path: Path) -> No
     assert done.result[0].mean is not None
 
 
-def test_a_single_validation_patient_has_a_mean_but_no_spread(tmp_path: Path) -> None:
+def test_of_a_single_validation_patient_no_score_leaves(tmp_path: Path) -> None:
     done = train_round(a_joined_site(tmp_path, n_validation=1), threads=1)
-    assert {(score.n, score.sd) for score in done.update.manifest.scores} == {(1, None)}
-    assert all(score.mean is not None for score in done.update.manifest.scores)
+    scores = done.update.manifest.scores
+    assert {(score.n, score.mean, score.sd) for score in scores} == {(1, None, None)}
+    assert done.result[0].mean is not None
+
+
+def test_a_site_s_own_higher_floor_holds_for_the_manifest(tmp_path: Path) -> None:
+    place = replace(a_joined_site(tmp_path), floor=7)
+    manifest = train_round(place, threads=1).update.manifest
+    assert manifest.n_validation == "fewer than 7"
+    assert {(s.n, s.mean) for s in manifest.scores} == {("fewer than 7", None)}
+
+
+def told_of(number: int) -> list[CaseScore]:
+    """Scores of as many validation patients."""
+    return rows_of(range(number))
+
+
+def test_manifest_and_score_file_of_one_round_are_over_the_same_patients(tmp_path: Path) -> None:
+    place = a_joined_site(tmp_path, n_validation=5)
+    manifest = train_round(place, threads=1).update.manifest
+    assert {score.n for score in manifest.scores} == {5}
+    entries = dataset.cases_of(place.data, Subset.VALIDATION)
+    rows = [replace(r, patient=e.patient) for r, e in zip(told_of(5), entries, strict=True)]
+    assert score(place, told_of(1) + rows, subset=Subset.VALIDATION) is None
+    assert score(place, rows[1:], subset=Subset.VALIDATION) is None
+    path = score(place, rows, subset=Subset.VALIDATION)
+    assert {figure.n for figure in scores_in(path).figures} == {5}
+
+
+def test_scores_over_other_patients_than_those_of_the_same_round_stay_out_of_the_manifest(
+    tmp_path: Path,
+) -> None:
+    place = a_joined_site(tmp_path, n_validation=5)
+    assert score(place, told_of(7), subset=Subset.VALIDATION) is not None
+    manifest = train_round(place, threads=1).update.manifest
+    assert manifest.scores == ()
+    assert manifest.n_validation == 5
 
 
 def test_a_site_without_validation_patients_trains_all_the_same(tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def init(
             show_default=False,
         ),
     ] = None,
+    floor: Annotated[
+        int,
+        typer.Option(
+            "--floor",
+            min=1,
+            max=10_000,
+            metavar="N",
+            help="At a site or an evaluator: the fewest patients that a figure may stand for if it "
+            "leaves; the plan's floor holds where it is higher.",
+            show_default=False,
+        ),
+    ] = 1,
     key: KeyFile = None,
     passphrase: Passphrase = False,
     workspace: WorkspaceFolder = None,
@@ -66,6 +78,7 @@ def init(
         given=given,
         passphrase=protection,
         unlock=ask_passphrase,
+        floor=floor,
     )
     show(made, _init_words, as_json=as_json)
 

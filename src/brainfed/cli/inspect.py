@@ -44,6 +44,7 @@ KINDS = {
     "start": "the start of a federation: the plan and the first roster",
     "roster": "a roster: who takes part, under which key",
     "record": "a record: who took part in one aggregation, by which file",
+    "scores": "scores: how well global weights do on one party's patients, in groups",
     "erasure": "an erasure: a site states what it has erased of its patients, and what it keeps",
 }
 """Kinds of files for people."""
@@ -61,9 +62,11 @@ MEANINGS = {
     "roster_version": "version of the list of parties",
     "scores": "how well the weights outline the tumour, over groups of patients",
     "parent": "SHA-256 of the weights that these were made from",
+    "figures": "what was measured, over groups of patients",
+    "weights": "SHA-256 of the weights",
     "split": "keyed digest of who trains and who validates; the key stays at the site",
     "n_patients": "patients trained on; in an enrolment, as declared",
-    "n_cases": "cases (visits) trained on",
+    "n_cases": "cases (visits) trained on; in scores, those scored",
     "n_slices": "image slices trained on",
     "n_validation": "patients kept for validation",
     "name": "short name of the party",
@@ -166,7 +169,7 @@ def _value(value: object, *, column: str = "") -> str:
     """A value in a word; a mean or sd is kept in millionths in the file."""
     if value is None:
         return "-"
-    if column in {"mean", "sd"} and isinstance(value, int):
+    if column in {"mean", "sd", "q1", "median", "q3"} and isinstance(value, int):
         return f"{value / 1_000_000:.6f}"
     if isinstance(value, list):
         return ", ".join(_value(item) for item in value) or "none"
@@ -190,6 +193,12 @@ def _meaning(found: "Inspected") -> Words:
         yield "- The file holds the fields above and nothing else: no image and no weights."
     if found.tensors:
         yield from _of_tensors(found)
+    if found.kind == "scores":
+        yield (
+            "- Each figure stands for a group of the sender's patients; a group smaller than the "
+            'floor shows as "fewer than", without a mean. Dice, NSD, sensitivity and specificity '
+            "are shares of 1; hd95 is in mm, a volume difference in ml, predicted less true."
+        )
 
 
 def _of_tensors(found: "Inspected") -> Words:

@@ -11,10 +11,12 @@ import typer
 
 RoleChoice = Literal["coordinator", "site", "evaluator", "approver", "auditor"]
 SubsetChoice = Literal["validation", "test"]
+SpaceChoice = Literal["plan", "native"]
 LabelChoice = Literal[
     "brats2012", "brats2017", "brats2023", "brats2024-post", "msd", "whole-tumour"
 ]
 
+ReaderChoice = Literal["site", "coordinator", "public"]
 ExclusionChoice = Literal["withdrawn", "opted-out", "duplicate", "bad-label", "bad-scan"]
 ErasureChoice = Literal["ended", "left", "ordered"]
 

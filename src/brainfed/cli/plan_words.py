@@ -101,13 +101,14 @@ def _leaving(plan: "Plan") -> Words:
     group = (
         f"only where they stand for at least {floor} patients"
         if floor > 1
-        else "even where they stand for one patient (the plan's floor is 1)"
+        else "even where they stand for two patients (the plan's floor is 1)"
     )
     yield "- What leaves this site in every round, as one signed file:"
     yield "  - the weights, which have been learned from its patients;"
     yield "  - the numbers of patients, cases and slices that it trained on;"
     yield f"  - mean and spread of the Dice of its validation patients, {group};"
     yield "  - a keyed digest of the split, and the versions of the libraries."
+    yield "  Once you run `brainfed evaluate`, a second one: scores of the global weights, likewise."
     yield "  No image, no outline, no name, no path, no time of day."
     yield (
         "- No check of numbers proves that nothing of a patient can be drawn out of the weights. "

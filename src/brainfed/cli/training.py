@@ -1,18 +1,12 @@
-"""`brainfed train-round` and `brainfed evaluate`: the network on a site's own cases."""
+"""`brainfed train-round`: the network on a site's own cases."""
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from brainfed.cli.console import Table, Words, confirm, counted, progress, say, show
-from brainfed.cli.options import Device, Json, SubsetChoice, Threads, WorkspaceFolder, Yes
+from brainfed.cli.console import Table, Words, counted, progress, show
+from brainfed.cli.options import Device, Json, Threads, WorkspaceFolder
 from brainfed.cli.place import working
 
 if TYPE_CHECKING:
-    from brainfed.core.scoring import Summary
-    from brainfed.steps.evaluate import EvaluateResult
     from brainfed.steps.train import TrainResult
 
 
@@ -83,79 +77,3 @@ def _before_and_after(done: "TrainResult") -> Table:
 
 MEASURES = {"dice": "Dice, 3-D", "soft-slice-dice": "soft slice Dice (paper)"}
 """Names of the measures for people."""
-
-
-def evaluate(
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights",
-            metavar="FILE",
-            help="Weights to score; without it, the newest global weights.",
-            show_default=False,
-        ),
-    ] = None,
-    subset: Annotated[
-        SubsetChoice,
-        typer.Option(
-            "--subset", metavar="validation|test", help="Whose cases; test is opened once."
-        ),
-    ] = "validation",
-    yes: Yes = False,
-    device: Device = None,
-    threads: Threads = None,
-    workspace: WorkspaceFolder = None,
-    as_json: Json = False,
-) -> None:
-    """Score weights on this site's patients, region by region.
-
-    Prints the Dice of every case; the same table lies as CSV in reports/. Nothing of it leaves the
-    site. The test patients are opened once, at the end: this asks first and writes it to the
-    ledger.
-    """
-    from brainfed.formats.dataset import Subset
-    from brainfed.steps import evaluate as step
-
-    with working(workspace, only=("site", "evaluator")) as place, progress() as bar:
-        done = step.evaluate(
-            place,
-            weights=weights,
-            subset=Subset(subset),
-            confirmed=subset == "test" and _open_test(yes=yes),
-            device=device,
-            threads=threads,
-            progress=bar,
-        )
-    show(done, _evaluate_words, as_json=as_json)
-
-
-def _open_test(*, yes: bool) -> bool:
-    say(
-        "The test patients tell how good the final weights are, and only once: whoever looks, "
-        "chooses, and looks again no longer measures. Open them at the end, when nothing will be "
-        "chosen any more. That you opened them is written to the ledger."
-    )
-    return yes or confirm("Open the test patients now?", flag="--yes")
-
-
-def _evaluate_words(done: "EvaluateResult") -> Words:
-    manifest = done.weights.manifest
-    yield (
-        f"Round {manifest.round}, {manifest.kind} weights of {manifest.sender}, on the "
-        f"{done.subset} part: {counted(done.n_patients, 'patient')}, "
-        f"{counted(done.n_cases, 'case')}"
-    )
-    rows = [(row.case, str(row.region), *row.values.values(), row.n_voxels) for row in done.rows]
-    yield Table(("case", "region", "Dice", "soft slice", "tumour voxels"), rows)
-    yield ""
-    yield _summaries(done.summaries)
-    for summary in done.summaries:
-        if summary.measure == "dice" and summary.worst:
-            worst = ", ".join(f"{patient} {value:.3f}" for patient, value in summary.worst)
-            yield f"Lowest patients, {summary.region}: {worst}"
-    yield f"The table as CSV, for this site alone: {done.report_path}"
-
-
-def _summaries(summaries: "Iterable[Summary]") -> Table:
-    rows = [(MEASURES[s.measure], str(s.region), s.n, s.mean, s.sd, s.median) for s in summaries]
-    return Table(("over patients", "region", "n", "mean", "sd", "median"), rows)

@@ -1,11 +1,16 @@
-"""Two scores that share a name elsewhere and must not be compared: each has its own here.
+"""The names of all measures, and those that count voxels.
 
-`dice` is the overlap of two outlines of one patient in 3-D. `soft_slice_dice` is the score of the
-paper's code: per slice, on probabilities, with smoothing. A slice without tumour that is predicted
-empty counts as 1, which flatters; faint probabilities spread over such a slice cost nearly all of
-it, which punishes. Neither score bounds the other.
+Two scores share a name elsewhere and must not be compared; each has its own here. `dice` is the
+overlap of two outlines of one patient in 3-D. `soft_slice_dice` is the score of the paper's code:
+per slice, on probabilities, with smoothing. A slice without tumour that is predicted empty counts
+as 1, which flatters; faint probabilities spread over such a slice cost nearly all of it, which
+punishes. Neither score bounds the other.
+
+Distances are in `core/surface` and `core/lesions`. They need SciPy; this module is read by commands
+that must be quick.
 """
 
+import math
 from enum import StrEnum
 
 import numpy as np
@@ -56,6 +61,47 @@ def dice(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     if total == 0:
         return 1.0
     return 2 * int(np.count_nonzero(prediction & truth)) / total
+
+
+def sensitivity(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """|P and T| / |T|: the share of the true outline that was found.
+
+    Returns:
+        From 0 to 1. As in the script of BraTS 2023, an empty truth gives 1 if nothing was predicted
+        and 0 if something was.
+    """
+    n_true = int(np.count_nonzero(truth))
+    if n_true == 0:
+        return 0.0 if prediction.any() else 1.0
+    return int(np.count_nonzero(prediction & truth)) / n_true
+
+
+def specificity(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """|neither P nor T| / |not T|: the share of everything else that was left alone.
+
+    It depends on how much air the grid holds and is near 1 for any tumour: given because it is
+    asked for. Give it the whole grid.
+
+    Returns:
+        From 0 to 1; 0, as in the script of BraTS 2023, where the truth fills the grid.
+    """
+    n_outside = truth.size - int(np.count_nonzero(truth))
+    if n_outside == 0:
+        return 0.0
+    return (truth.size - int(np.count_nonzero(prediction | truth))) / n_outside
+
+
+def volume_difference_ml(
+    prediction: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+) -> float:
+    """(|P| - |T|) times the volume of a voxel, in ml: positive where too much was predicted.
+
+    Says nothing of overlap; differences of either sign cancel out in a mean over patients.
+    """
+    n = int(np.count_nonzero(prediction)) - int(np.count_nonzero(truth))
+    return n * math.prod(spacing_mm) / 1000
 
 
 def soft_slice_dice(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:

@@ -3,7 +3,7 @@
 Pictures are uint8 `(row, column, 3)`. Few greys and few colours keep them small as files.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -108,13 +108,18 @@ def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:
 
 def legend(tissues: Iterable[Tissue], width: int) -> Pixels:
     """A strip with the colours of tissues and their names, in lines that fit the width."""
+    return legend_of({str(tissue): COLOURS[tissue][1] for tissue in tissues}, width)
+
+
+def legend_of(colours: Mapping[str, Colour], width: int) -> Pixels:
+    """A strip with colours and what each stands for, in lines that fit the width."""
     lines, left = [_strip(width)], 4
-    for tissue in tissues:
-        needed = 20 + 2 * ADVANCE * (len(tissue) + 2)
+    for name, colour in colours.items():
+        needed = 20 + 2 * ADVANCE * (len(name) + 2)
         if left > 4 and left + needed > width:
             lines, left = [*lines, _strip(width)], 4
-        lines[-1][4:-4, left : left + 14] = COLOURS[tissue][1]
-        write(lines[-1], str(tissue), (4, left + 20), times=2)
+        lines[-1][4:-4, left : left + 14] = colour
+        write(lines[-1], name, (4, left + 20), times=2)
         left += needed
     return np.concatenate(lines)
 

@@ -24,6 +24,9 @@ PANEL = 200
 SQUARE = 25
 """Pixels along the edge of a checkerboard's square."""
 _OUTLINE = COLOURS[Tissue.TUMOUR][1]
+TRUTH = COLOURS[Tissue.TUMOUR]
+PREDICTION = COLOURS[Tissue.OEDEMA]
+"""Colours of outlines: what a reader drew, and what a network did."""
 _TINT = np.array([1.0, 0.84, 0.55])
 _REFERENCES = (Modality.T1CE, Modality.T1, Modality.FLAIR, Modality.T2)
 
@@ -201,6 +204,20 @@ class Scene:
             row.append(titled(panels.lettered(panel, plane.edges), title))
         note = "The yellow line is the edge of the brain mask: all of the brain inside, no skull."
         return Drawing("Brain mask", montage([row]), note)
+
+    def compared(self, title: str, image: Volume, truth: Mask, prediction: Mask) -> Drawing:
+        """The edges of a true and a predicted outline on one modality."""
+        row = []
+        for panel, plane in self._panels(image):
+            true = panels.edge_of(self._cut(truth, plane))
+            predicted = panels.edge_of(self._cut(prediction, plane))
+            panel[true], panel[predicted] = TRUTH[1], PREDICTION[1]
+            panel[true & predicted] = 255
+            row.append(titled(panels.lettered(panel, plane.edges), title))
+        note = (
+            f"{TRUTH[0]} the true outline, {PREDICTION[0]} the predicted one, white where both are."
+        )
+        return Drawing(title, montage([row]), note)
 
     def histograms(self, images: Mapping[Modality, Volume]) -> Drawing:
         """How often each value occurs in the brain and in the tumour, each as high as it can be."""

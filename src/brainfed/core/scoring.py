@@ -66,7 +66,12 @@ def summarise(scores: Iterable[CaseScore], plan: Plan) -> tuple[Summary, ...]:
 
     Without any case the two Dice scores stand there with nobody behind them.
     """
-    scores = tuple(scores)
+    return summaries_of(scores, plan.scans.regions)
+
+
+def summaries_of(scores: Iterable[CaseScore], regions: Iterable[Region]) -> tuple[Summary, ...]:
+    """As `summarise`, of these regions."""
+    scores, regions = tuple(scores), tuple(regions)
     taken = {measure for score in scores for measure in score.values}
     if not scores:
         taken = {Measure.DICE, Measure.SOFT_SLICE_DICE}
@@ -74,7 +79,7 @@ def summarise(scores: Iterable[CaseScore], plan: Plan) -> tuple[Summary, ...]:
         _summary(patient_scores(scores, region, measure), region, measure)
         for measure in Measure
         if measure in taken
-        for region in plan.scans.regions
+        for region in regions
     )
 
 

@@ -31,9 +31,10 @@ class Erased(StrEnum):
     PICTURES = "pictures"
     """The quality page and its parts."""
     REPORTS = "reports"
+    """And scores that were never signed."""
     SPLIT = "split"
     TABLES = "tables"
-    """`cases.csv` and `review.csv`."""
+    """`cases.csv`, `review.csv` and `sent.json`."""
     TRAINING_LOGS = "training-logs"
     UPDATES = "unsigned-updates"
 

@@ -54,7 +54,7 @@ class Score(Document):
 
     weights: ScoredWeights
     subset: Literal["train", "validation", "test"]
-    measure: Measure
+    measure: Literal[Measure.DICE, Measure.SOFT_SLICE_DICE]
     region: Region
     n: Annotated[int, Field(ge=1)] | FewerThan
     """Patients, or "fewer than" the floor."""

@@ -126,6 +126,19 @@ def records(workspace: Workspace, round_number: int) -> list[Path]:
     return sorted(found, key=lambda path: document.read(path, Record).edition)
 
 
+def scores_path(
+    workspace: Workspace, federation: Federation, scored: Manifest, sender: str
+) -> Path:
+    """Where the scores lie that a party measured of global weights, once it has done so."""
+    stem = federation.file_stem(scored.model_copy(update={"sender": sender}))
+    return workspace.round_folder(scored.round) / f"{stem}.scores.json"
+
+
+def scores_paths(workspace: Workspace, sender: str) -> list[Path]:
+    """The scores of a party in all rounds, signed or not yet, by round."""
+    return sorted(workspace.rounds.glob(f"r*/*.{sender}.scores.json"))
+
+
 def new_manifest(federation: Federation, round_number: int, **fields: object) -> Manifest:
     """A manifest of a round; the fields that are not given are null, edition 1.
 

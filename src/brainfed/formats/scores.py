@@ -19,6 +19,7 @@ from brainfed.formats.document import (
 from brainfed.formats.manifest import FewerThan
 from brainfed.plan import Region
 
+SubsetName = Literal["train", "validation", "test"]
 Value = Annotated[int, Field(ge=-(10**12), le=10**12)]
 """In millionths of the measure's unit: of 1, of a millimetre, of a millilitre."""
 
@@ -35,7 +36,7 @@ class Group(StrEnum):
 class Figure(Document):
     """One measure over one group of patients."""
 
-    subset: Literal["train", "validation", "test"]
+    subset: SubsetName
     group: Group
     measure: Measure
     region: Region
@@ -49,6 +50,10 @@ class Figure(Document):
     """Lower quartile; null also where the group is too small for quartiles, as the next two."""
     median: Value | None
     q3: Value | None
+
+    def key(self) -> tuple[str, ...]:
+        """What tells a figure from the others of its file, in whose order they stand."""
+        return self.subset, self.group, self.measure, self.region
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -79,7 +84,11 @@ class Scores(Belonging):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        keys = [(f.subset, f.group, f.measure, f.region) for f in self.figures]
+        keys = [figure.key() for figure in self.figures]
         if keys != sorted(set(keys)):
             raise ValueError("figures sorted by subset, group, measure and region, each once")
         return self
+
+    def keeps(self, other: "Scores") -> bool:
+        """Whether all figures of another file stand here, over the same weights, unchanged."""
+        return self.weights == other.weights and set(other.figures) <= set(self.figures)

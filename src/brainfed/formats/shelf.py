@@ -9,6 +9,7 @@ from brainfed.core.sshsig import PublicKey
 from brainfed.formats import document, federation, rounds, signature, weights
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
+from brainfed.formats.scores import Scores
 from brainfed.formats.workspace import Workspace
 
 
@@ -17,7 +18,7 @@ class Lying:
     """A signed file of a round that was accepted or made here."""
 
     path: Path
-    about: Manifest | Record
+    about: Manifest | Record | Scores
     known_digest: str | None = None
     key: PublicKey | None = None
     """The key that signed it; None where nobody asks for it."""
@@ -66,6 +67,9 @@ class DiskShelf:
             record = document.read(path, Record)
             recorded[record.edition] = record.global_digest
             found.append(Lying(path, record))
+        for path in rounds.signed(place, round_number, "*.scores.json"):
+            key = signature.read_signature(path).key
+            found.append(Lying(path, document.read(path, Scores), key=key))
         for path in rounds.signed(place, round_number, "*.safetensors"):
             about = weights.read_manifest(path)
             is_global = about.kind is Kind.GLOBAL
@@ -110,3 +114,11 @@ def records_of(shelf: Shelf, round_number: int) -> list[tuple[Lying, Record]]:
     """The records of a round, by edition."""
     found = [(e, e.about) for e in shelf.lying(round_number) if isinstance(e.about, Record)]
     return sorted(found, key=lambda pair: pair[1].edition)
+
+
+def scores_of(
+    shelf: Shelf, round_number: int, sender: str, edition: int
+) -> list[tuple[Lying, Scores]]:
+    """What a party scored of the global weights of a round and edition; one file as a rule."""
+    found = [(e, e.about) for e in shelf.lying(round_number) if isinstance(e.about, Scores)]
+    return [pair for pair in found if (pair[1].sender, pair[1].edition) == (sender, edition)]

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from brainfed.core.sshsig import PublicKey
-from brainfed.errors import StrangerError, WrongFederationError, WrongRoundError
+from brainfed.errors import (
+    MalformedError,
+    StrangerError,
+    WrongFederationError,
+    WrongRoundError,
+)
 from brainfed.formats import weights
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
@@ -86,6 +91,8 @@ def check_document(
     _check_federation(content, federation, signed.path)
     if isinstance(content, Record | Scores | Final):
         _check_plan(content, federation, signed.path)
+    if isinstance(content, Scores):
+        _check_floor(content, federation, signed.path)
     return content
 
 
@@ -175,6 +182,20 @@ def _check_plan(
             where=where,
             hint="a newer plan comes from the coordinator: import it, accept it, and make the file "
             "again under it",
+        )
+
+
+def _check_floor(scores: Scores, federation: Federation, where: Path) -> None:
+    """No figure may stand for fewer patients than the plan lets it."""
+    floor = federation.plan_of(scores.round).participation.floor
+    smallest = min((f.n for f in scores.figures if isinstance(f.n, int)), default=floor)
+    if smallest < floor:
+        raise MalformedError(
+            "A figure stands for fewer patients than the plan allows",
+            expected=f"at least {floor}, or that they are fewer",
+            found=smallest,
+            where=where,
+            hint=f"delete the file, and tell {scores.sender}: brainfed doesn't write this",
         )
 
 

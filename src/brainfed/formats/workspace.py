@@ -27,6 +27,7 @@ from brainfed.formats.roster import Role
 
 MARKER = "brainfed.toml"
 KEY = "key/id_ed25519"
+MAX_FLOOR = 10_000
 
 Unlock = Callable[[Path], bytes]
 """Asks for the passphrase of an encrypted private key."""
@@ -41,6 +42,8 @@ class Workspace:
     name: str
     key: str = KEY
     unlock: Unlock | None = field(default=None, compare=False, repr=False)
+    floor: int = 1
+    """The fewest patients that this party lets a figure stand for; the plan's holds if higher."""
     _opened: dict[Path, Ed25519PrivateKey] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -306,6 +309,8 @@ def _write_marker(workspace: Workspace, *, replace: bool) -> None:
     # JSON's strings are TOML's, as long as every character can be printed.
     values = {"role": workspace.role, "name": workspace.name, "key": workspace.key}
     text = "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
+    if workspace.floor > 1:
+        text += f"floor = {workspace.floor}\n"
     atomic.write_bytes(workspace.root / MARKER, text.encode(), mode=0o600, replace=replace)
 
 
@@ -314,12 +319,15 @@ def _read(root: Path, unlock: Unlock | None) -> Workspace:
     try:
         table = tomllib.loads(path.read_text("utf-8"))
         role, name, key = Role(table["role"]), str(table["name"]), str(table["key"])
+        floor = table.get("floor", 1)
+        if type(floor) is not int or not 1 <= floor <= MAX_FLOOR:
+            raise ValueError(f"floor = {floor!r}")
     except (OSError, ValueError, KeyError) as error:
         raise WorkspaceError(
             "The workspace's marker file is damaged",
-            expected="role, name and key",
+            expected=f"role, name and key; a floor is a whole number from 1 to {MAX_FLOOR}",
             found=error,
             where=path,
-            hint="put it back from a backup; it holds three lines",
+            hint="mend that line, or put the file back from a backup",
         ) from None
-    return Workspace(root, role, name, key, unlock)
+    return Workspace(root, role, name, key, unlock, floor)

@@ -15,6 +15,7 @@ from brainfed.formats.federation import Federation, PlanInForce
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
+from brainfed.formats.scores import Scores
 from brainfed.formats.shelf import DiskShelf
 from brainfed.formats.signature import Signed
 from brainfed.formats.workspace import Workspace
@@ -77,8 +78,10 @@ def accept(
         if isinstance(content, Roster):
             federation.write_allowed_signers(place, content)  # derived, so it comes first
         target = _target(place, party.known, content)
-        if isinstance(content, Manifest) and content.kind is Kind.UPDATE:
-            # Where the judge let it pass, what lies here is of a key that was revoked since.
+        is_update = isinstance(content, Manifest) and content.kind is Kind.UPDATE
+        if is_update or isinstance(content, Scores):
+            # Where the judge let it pass, what lies here is of a key that was revoked since, or
+            # scores that say less. The file goes first: no kill leaves it beside a wrong signature.
             atomic.remove(target)
             atomic.remove(signature.signature_path(target))
         put(signed.path, target)
@@ -100,8 +103,9 @@ def party_of(place: Workspace, known: Federation | None = None) -> Party:
 def _target(place: Workspace, known: Federation, content: object) -> Path:
     if isinstance(content, Manifest):
         return place.round_folder(content.round) / known.weights_name(content)
-    if isinstance(content, Record):
-        return place.round_folder(content.round) / f"{known.file_stem(content)}.record.json"
+    if isinstance(content, Record | Scores):
+        name = f"{known.file_stem(content)}.{content.kind}.json"
+        return place.round_folder(content.round) / name
     if isinstance(content, Roster):
         return federation.roster_path(place, content.version)
     if isinstance(content, Amendment):

@@ -7,6 +7,7 @@ from brainfed.core.progress import Progress, silent
 from brainfed.errors import ConflictError, FileRefusedError, UsageError
 from brainfed.formats import atomic, document, federation, signature
 from brainfed.formats.federation import Federation
+from brainfed.formats.scores import Scores
 from brainfed.formats.signature import Signed
 from brainfed.formats.workspace import MARKER, Workspace
 from brainfed.steps import exchange
@@ -31,7 +32,8 @@ class Archived:
 def archive(place: Workspace, to: Path, *, progress: Progress = silent) -> Archived:
     """Copy all signed files of the federation, and the three files that follow from them.
 
-    Every copy is flushed and read back. Run again it adds what is new and changes no signed file.
+    Every copy is flushed and read back. Run again it adds what is new and changes no signed file,
+    but that scores which say more take the place of those that say less.
 
     Args:
         place: The workspace of any party.
@@ -111,6 +113,9 @@ def _signed_files(place: Workspace, known: Federation) -> list[Signed]:
 def _copy(signed: Signed, path: Path) -> bool:
     """Copy a file, then its signature, which makes it count; whether that was needed."""
     is_new = False
+    if path.exists() and _has_grown(signed.path, path):
+        atomic.remove(signature.signature_path(path))
+        atomic.remove(path)
     pairs = (signed.path, path), (*map(signature.signature_path, (signed.path, path)),)
     for source, target in pairs:
         right = signed.digest if source == signed.path else signature.digest_of(source).hex()
@@ -125,3 +130,11 @@ def _copy(signed: Signed, path: Path) -> bool:
                 hint="keep both files; `brainfed audit` of both folders says what differs",
             )
     return is_new
+
+
+def _has_grown(source: Path, target: Path) -> bool:
+    """Whether scores keep all figures of those in the archive and add some."""
+    if not source.name.endswith(".scores.json"):
+        return False
+    new, old = document.read(source, Scores), document.read(target, Scores)
+    return new.keeps(old) and not old.keeps(new)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 from brainfed.core.progress import Progress, silent
@@ -19,10 +20,11 @@ from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
 from brainfed.formats.scores import Scores
+from brainfed.formats.signature import Signed
 from brainfed.formats.start import Start
 from brainfed.formats.workspace import Workspace
 from brainfed.steps.chain import follow
-from brainfed.steps.findings import Finding, FindingKind
+from brainfed.steps.findings import Finding, FindingKind, twins
 from brainfed.steps.gather import DERIVED, Gathered, choose, gather
 from brainfed.steps.history import History, retrace
 from brainfed.steps.rederive import Outcome, RoundAudit
@@ -87,6 +89,7 @@ def audit(
     if history is not None:
         rows = follow(history, found.claims, progress)
         _check_finals(history, rows)
+        _check_scores(history, rows)
         for root in found.layouts:
             _check_names(root, found, history)
             _check_derived(root, found, history)
@@ -163,6 +166,27 @@ def _check_finals(history: History, rows: Sequence[RoundAudit]) -> None:
             sentence = "The final names global weights or a record that are not those of its round."
             kind = FindingKind.RECORD if there else FindingKind.MISSING
             history.find(kind, sentence, signed.path, final.round)
+
+
+def _check_scores(history: History, rows: Sequence[RoundAudit]) -> None:
+    """Scores are of global weights of their round, and of two files one keeps all of the other."""
+    known = {(row.round, row.edition, row.digest) for row in rows}
+    places: dict[tuple[str, int, int], list[tuple[Signed, Scores]]] = {}
+    for signed, scores in history.scores:
+        of = (scores.round, scores.edition)
+        places.setdefault((scores.sender, *of), []).append((signed, scores))
+        if (*of, scores.weights) not in known:
+            is_there = any((row.round, row.edition) == of for row in rows)
+            kind = FindingKind.CONTENT if is_there else FindingKind.MISSING
+            sentence = f"The scores of {scores.sender} are of weights {scores.weights[:16]}, "
+            sentence += "which are not the global weights of their round here."
+            history.find(kind, sentence, signed.path, scores.round)
+    for (sender, number, edition), there in places.items():
+        by_size = sorted((scores for _, scores in there), key=lambda s: len(s.figures))
+        if not all(more.keeps(less) for less, more in pairwise(by_size)):
+            stories = [(signed.digest, signed.path) for signed, _ in there]
+            what = f"the scores of {sender}, round {number}, edition {edition}"
+            twins(history.findings, what, stories, number)
 
 
 def _check_names(root: Path, found: Gathered, history: History) -> None:

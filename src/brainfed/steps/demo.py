@@ -18,6 +18,7 @@ from pathlib import Path
 
 from brainfed import plan as plans
 from brainfed.core.device import choose_device
+from brainfed.core.device import threads as cpu_threads
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.metrics import Measure
 from brainfed.core.progress import Progress, silent
@@ -26,6 +27,7 @@ from brainfed.core.sshsig import NAMESPACE
 from brainfed.core.unet import initial_weights
 from brainfed.errors import PlanError, UsageError
 from brainfed.formats import atomic, dataset, federation, rounds, workspace
+from brainfed.formats import weights as weight_files
 from brainfed.formats.dataset import Case
 from brainfed.formats.roster import Role
 from brainfed.formats.workspace import Workspace
@@ -33,12 +35,12 @@ from brainfed.steps.accept import JoinRequest
 from brainfed.steps.admit import Candidate, admit
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.audit import audit
-from brainfed.steps.evaluate import entries_of, evaluate, read_cases, scores_of
 from brainfed.steps.exchange import export
 from brainfed.steps.initialise import initialise
 from brainfed.steps.phantoms import CONSORTIUM, PhantomSite, write_consortium
 from brainfed.steps.preprocess import Wish, preprocess
 from brainfed.steps.receive import receive
+from brainfed.steps.score_cases import entries_of, read_cases, scores_of
 from brainfed.steps.split import split
 from brainfed.steps.start import start_federation
 from brainfed.steps.train import train_from, train_round
@@ -252,9 +254,18 @@ def _train_site(root: Path) -> None:
 def _score(root: Path, number: int) -> list[float]:
     """Dice of each validation patient of a site under the global weights of a round."""
     site = workspace.find(root)
-    path = rounds.global_path(site, number)
-    scored = evaluate(site, weights=path, device="cpu", threads=1)
-    return _dice(scored.rows, federation.load(site).first_plan)
+    known, path = federation.load(site), rounds.global_path(site, number)
+    assert path is not None
+    scored = rounds.verify_weights(path, known)
+    held_out = _cases([root], known.first_plan, dataset.Subset.VALIDATION)
+    with cpu_threads(1):
+        rows = scores_of(
+            weight_files.read_tensors(scored.path, known.table),
+            known.first_plan,
+            held_out,
+            device=choose_device("cpu"),
+        )
+    return _dice(rows, known.first_plan)
 
 
 def _train_in_one_place(name: str, sources: Sequence[Path], everyone: Sequence[Path]) -> float:

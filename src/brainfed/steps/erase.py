@@ -3,9 +3,7 @@
 Every function can be carried out again, and finds nothing the second time.
 """
 
-import csv
-import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,10 @@ from brainfed.formats import (
     dataset,
     identities,
     quality_page,
+    rounds,
+    score_journal,
+    score_table,
+    sent,
     signature,
     training_log,
 )
@@ -27,10 +29,19 @@ def unsigned_updates(place: Workspace) -> tuple[Path, ...]:
 
     One that a person signed by hand lies in the outbox beside its signature, and is not among them.
     """
+    return _unsigned(place, sorted(place.rounds.glob(f"r*/*.{place.name}.update.safetensors")))
+
+
+def unsigned_scores(place: Workspace) -> tuple[Path, ...]:
+    """This party's score files that were never signed; otherwise as `unsigned_updates`."""
+    return _unsigned(place, rounds.scores_paths(place, place.name))
+
+
+def _unsigned(place: Workspace, paths: Sequence[Path]) -> tuple[Path, ...]:
     by_hand = {path.name for path in place.outbox.glob("*.sig")}
     return tuple(
         path
-        for path in sorted(place.rounds.glob(f"r*/*.{place.name}.update.safetensors"))
+        for path in paths
         if not signature.signature_path(path).exists() and f"{path.name}.sig" not in by_hand
     )
 
@@ -44,6 +55,38 @@ def update(place: Workspace, path: Path) -> None:
     atomic.remove(place.outbox / path.name)
     atomic.remove(path.with_name(training_log.NAME))
     atomic.remove(path)
+
+
+def score_file(place: Workspace, path: Path) -> None:
+    """Erase a score file that was never signed, and its second name in the outbox.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    atomic.remove(place.outbox / path.name)
+    atomic.remove(path)
+
+
+def told(place: Workspace, touched: Collection[str | None], gone: Collection[str | None]) -> None:
+    """Forget patients behind figures that left; figures over them that were never signed go too.
+
+    Args:
+        place: The workspace.
+        touched: Ids of patients of whom a case is erased.
+        gone: Those of them that have no case any more.
+
+    Raises:
+        ScanError: The memory of what left is damaged.
+        ResourceError: The disk refuses.
+    """
+    old = sent.read(place.data)
+    if old is None or not old.patients & set(touched):
+        return
+    for path in unsigned_scores(place):
+        score_file(place, path)
+    new = old.without([patient for patient in gone if patient is not None])
+    if new != old:
+        sent.write(place.data, new)
 
 
 def split_lines(
@@ -83,18 +126,24 @@ def pages(data_folder: Path) -> None:
 
 
 def scores(place: Workspace, cases: Collection[str]) -> None:
-    """Take the rows of cases out of the tables that `evaluate` wrote.
+    """Take cases out of what `evaluate` and `report` wrote: rows, lines, pictures, whole pages.
+
+    Args:
+        place: The workspace.
+        cases: Ids, and real names, under which ready label maps may have been scored.
 
     Raises:
         ResourceError: The disk refuses.
     """
     for path in sorted(place.reports.glob("evaluate.*.csv")):
-        rows = list(csv.reader(io.StringIO(path.read_text("ascii"), newline="")))
-        kept = [row for row in rows if set(row).isdisjoint(cases)]
-        if len(kept) < len(rows):
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(kept)
-            atomic.write_bytes(path, text.getvalue().encode(), mode=0o600, replace=True)
+        score_table.erase(path, cases)
+    for path in sorted(place.reports.glob("evaluate.*.csv.part")):
+        score_journal.erase(path, cases)
+    for path in sorted(place.reports.glob("evaluate.*.png")):
+        if path.suffixes[-2:-1] and path.suffixes[-2][1:] in cases:
+            atomic.remove(path)
+    for path in sorted(place.reports.glob("*.html")):
+        atomic.remove(path)  # `report` makes its page again, without them
 
 
 def bug_reports(place: Workspace, words: Collection[str]) -> None:

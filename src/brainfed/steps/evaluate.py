@@ -1,215 +1,223 @@
-"""Evaluate weights on a site's own patients; what it finds stays at the site.
+"""Evaluate weights on a site's own patients, by every measure.
 
 The unit is the patient: a patient's score is the mean over its cases, and mean, standard
-deviation, median and the worst five are taken over patients.
+deviation, median, interval and the worst five are taken over patients. Tables and pictures stay at
+the site; what the floor allows of the scores of global weights goes into a score file.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from brainfed import plan as plans
+from brainfed.core.comparison import Difference, Interval, compare, intervals
 from brainfed.core.device import choose_device
 from brainfed.core.device import threads as cpu_threads
-from brainfed.core.inference import network_with, score_volume
-from brainfed.core.labels import region_mask
-from brainfed.core.metrics import Measure
+from brainfed.core.inference import network_with
 from brainfed.core.progress import Progress, silent
 from brainfed.core.scoring import CaseScore, Summary, summarise
-from brainfed.core.slices import Volume
-from brainfed.core.training import Weights
-from brainfed.errors import ScanError, UnsignedError, UsageError
-from brainfed.formats import atomic, dataset, federation, rounds, signature, verify, weights
-from brainfed.formats.dataset import Case, CaseEntry, Subset
+from brainfed.errors import ScanError, UsageError
+from brainfed.formats import (
+    dataset,
+    federation,
+    score_journal,
+    score_table,
+    weights,
+)
+from brainfed.formats.dataset import CaseEntry, Subset
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
+from brainfed.formats.manifest import Kind
 from brainfed.formats.roster import Role
+from brainfed.formats.score_journal import MeasuredCase
+from brainfed.formats.score_table import About, ScoredSpace
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
-from brainfed.plan import Plan
-
-COLUMNS = (
-    "patient",
-    "case",
-    "region",
-    "n_voxels",
-    "n_voxels_predicted",
-    "dice",
-    "soft_slice_dice",
-)
+from brainfed.plan import Evaluation, Plan
+from brainfed.steps import case_pictures, native_space, score_file
+from brainfed.steps.choose_weights import Wish, files_of
+from brainfed.steps.score_cases import Scorer, entries_of, score_all
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluateResult:
-    """What weights achieve on one subset of the site's patients."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What one weight file achieves on the cases."""
 
     weights: WeightsFile
-    subset: Subset
-    n_patients: int
-    n_cases: int
     rows: tuple[CaseScore, ...]
     """Per case and region, in the order of case ids and the plan's regions."""
     summaries: tuple[Summary, ...]
     """Per measure and region, over patients."""
+    intervals: tuple[Interval, ...]
+    """Of the means, where there are patients enough."""
     report_path: Path
     """The rows as CSV, in the site's `reports/`."""
+    n_kept: int
+    """Cases that an interrupted evaluation had scored already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateResult(Scored):
+    """What weights achieve on one subset of the site's patients."""
+
+    subset: Subset
+    space: ScoredSpace
+    evaluation: Evaluation
+    """The plan's rules."""
+    n_patients: int
+    n_cases: int
+    n_nominal: int
+    """Cases whose spacing is a convention: they have no mm and no ml."""
+    pictures: tuple[Path, ...]
+    """Of the best, the median and the worst case, in `reports/`; none on the scans' own grids."""
+    score_path: Path | None
+    """The score file that `export` signs; None where nothing of this may leave."""
+    against: Scored | None
+    """The second weights."""
+    differences: tuple[Difference, ...]
+    """The first weights less the second, on the same patients."""
 
 
 def evaluate(
     place: Workspace,
+    wish: Wish | None = None,
     *,
-    weights: Path | None = None,
-    subset: Subset = Subset.VALIDATION,
+    today: date,
     confirmed: bool = False,
+    jobs: int = 1,
     device: str | None = None,
     threads: int | None = None,
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Score weights on the cases of a subset and write the table to `reports/`.
+    """Score weights on the cases of a subset and write tables and pictures to `reports/`.
+
+    Every case is written down as it is finished; interrupted, the same command goes on from there.
 
     Args:
         place: A site's workspace.
-        weights: A signed weight file of this federation, or the site's own update that is not
-            signed yet; the newest global weights where None.
-        subset: Whose cases. Opening the test set is written to the ledger before anything else.
+        wish: What is to be scored; the newest global weights on the validation part where None.
+        today: The day for the score file.
         confirmed: That opening the test set is meant.
+        jobs: Processes that measure; the result doesn't depend on them.
         device: As for `train_round`; likewise `threads`.
         threads: See `device`.
         progress: Told of each case.
 
     Raises:
-        UsageError: The test set without confirmation, or no such weight file.
-        WorkspaceError: The other role, not joined, no cases or no split yet.
-        ScanError: A case is damaged or of another plan, or the subset is empty.
+        UsageError: The test set without confirmation, no such weight file, or one file twice.
+        WorkspaceError: The other role, not joined, no cases or no split yet, or no such round.
+        ScanError: A case is damaged or of another plan, the subset is empty, or the scans of a case
+            are not there to be scored on.
         FileRefusedError: The weights are damaged, of a stranger, or of another federation.
-        ResourceError: The device or its memory.
+        ResourceError: The disk, the device or the memory.
     """
     place.require(Role.SITE, Role.EVALUATOR)
+    wish = wish or Wish()
     known = federation.load(place)
     chosen = choose_device(device)
-    if subset is Subset.TEST and not confirmed:
+    if wish.subset is Subset.TEST and not confirmed:
         raise _unconfirmed()
-    scored = _weights_file(place, known, weights)
-    plan = known.plan_of(scored.manifest.round)
-    entries = _entries_to_score(place, plan, subset)
-    if subset is Subset.TEST:
-        place.note(
-            Event.OPENED_TEST,
-            weights=scored.digest,
-            round=scored.manifest.round,
-            n_cases=len(entries),
-        )
+    files = files_of(place, known, wish)
+    plan = known.plan_of(files[0].manifest.round)
+    entries = _entries_to_score(place, plan, wish.subset)
+    is_native = wish.space is ScoredSpace.NATIVE
+    scans = native_space.scans_by_case(place.data) if is_native else None
+    if wish.subset is Subset.TEST:
+        _note_opened(place, files, len(entries))
     with cpu_threads(threads):
-        rows = scores_of(
-            _tensors_of(scored, known),
-            plan,
-            read_cases(place.data, entries, plan),
-            device=chosen,
-            progress=progress,
-            n_cases=len(entries),
-        )
+        work = [
+            _Work(place, wish, plan, file, Scorer(model, plan, chosen, place.data, scans))
+            for file in files
+            for model in [network_with(weights.read_tensors(file.path, known.table), plan, chosen)]
+        ]
+        found = [one.score(entries, jobs=jobs, progress=progress) for one in work]
+        first, second = found[0], found[1] if len(found) > 1 else None
+        pictures: tuple[Path, ...] = ()
+        if not is_native:
+            pictures = case_pictures.draw(work[0].scorer, entries, first.rows, first.report_path)
+    score_path = _put_scores(place, known, wish, first, today)
+    for one in work:
+        one.journal.close()
+    regions = plan.scans.regions
     return EvaluateResult(
-        weights=scored,
-        subset=subset,
+        **{field.name: getattr(first, field.name) for field in fields(first)},
+        subset=wish.subset,
+        space=wish.space,
+        evaluation=plan.evaluation,
         n_patients=len({entry.patient for entry in entries}),
         n_cases=len(entries),
-        rows=tuple(rows),
-        summaries=summarise(rows, plan),
-        report_path=_write_table(place, f"evaluate.{scored.digest[:8]}.{subset}.csv", rows),
+        n_nominal=sum(entry.spacing_nominal for entry in entries),
+        pictures=pictures,
+        score_path=score_path,
+        against=second,
+        differences=() if second is None else compare(first.rows, second.rows, regions),
     )
 
 
-def scores_of(
-    weights: Weights,
-    plan: Plan,
-    cases: Iterable[Case],
-    *,
-    device: torch.device,
-    n_cases: int | None = None,
-    progress: Progress = silent,
-) -> list[CaseScore]:
-    """Score weights on cases in memory or as they are read, one at a time.
+class _Work:
+    """One weight file on the cases: its journal, then its table."""
 
-    Args:
-        weights: float32 arrays by name.
-        plan: The plan.
-        cases: The cases; of an iterator only one is in memory.
-        device: Where to compute.
-        n_cases: How many there are, for `progress`; counted where the cases are in memory.
-        progress: Told of each case.
+    def __init__(
+        self, place: Workspace, wish: Wish, plan: Plan, file: WeightsFile, scorer: Scorer
+    ) -> None:
+        self.wish, self.plan, self.file, self.scorer = wish, plan, file, scorer
+        grid = ".native" if wish.space is ScoredSpace.NATIVE else ""
+        self.table = place.reports / f"evaluate.{file.digest[:8]}.{wish.subset}{grid}.csv"
+        self.journal = score_journal.open_journal(self.table, scorer.key(file.digest))
 
-    Raises:
-        ScanError: A case can't be used.
-        ResourceError: The memory is too small.
-    """
-    model = network_with(weights, plan, device)
-    rows: list[CaseScore] = []
-    if n_cases is None:
-        n_cases = len(cases) if isinstance(cases, Sized) else 0
-    for number, case in enumerate(cases, start=1):
-        volume = volume_of(case, plan)
-        rows += score_volume(model, volume, plan, device, case=case.id, patient=case.patient)
-        progress("evaluating cases", number, max(n_cases, number))
-    return rows
-
-
-def volume_of(case: Case, plan: Plan) -> Volume:
-    """A case as the network sees it: the plan's regions in place of label values.
-
-    Raises:
-        ScanError: The label protocol can't give a region, or the image is not finite.
-    """
-    if not np.isfinite(case.image).all():
-        raise ScanError(
-            "The image of a case holds NaN or infinity",
-            where=f"case {case.id}",
-            hint="run `brainfed preprocess` again; if it stays, the scans need a look",
+    def score(self, entries: Sequence[CaseEntry], *, jobs: int, progress: Progress) -> Scored:
+        """Score all cases and write the table."""
+        measured = score_all(self.scorer, entries, self.journal, jobs=jobs, progress=progress)
+        rows = tuple(row for case in measured for row in case.rows)
+        score_table.write_table(self.table, rows, self._about(measured))
+        return Scored(
+            weights=self.file,
+            rows=rows,
+            summaries=summarise(rows, self.plan),
+            intervals=intervals(rows, self.plan.scans.regions),
+            report_path=self.table,
+            n_kept=sum(self.journal.kept(e.id, e.digest) is not None for e in entries),
         )
-    regions = [region_mask(case.label, case.protocol, region) for region in plan.scans.regions]
-    return Volume(case.image, np.stack(regions), case.present)
 
-
-def entries_of(data_folder: Path, plan: Plan, subset: Subset) -> tuple[CaseEntry, ...]:
-    """The cases of a subset, after checking that they were made for this plan.
-
-    Raises:
-        NotReadyError: No cases or no split yet.
-        ScanError: They were made for other data tables than the plan's.
-    """
-    found = dataset.read_whole_index(data_folder).data_digest
-    if found != plans.data_digest(plan):
-        raise ScanError(
-            "The cases were made for another plan",
-            expected=f"data tables with digest {plans.data_digest(plan)[:16]}",
-            found=found[:16],
-            where=dataset.index_path(data_folder),
-            hint="run `brainfed preprocess` again, then `brainfed split`",
+    def _about(self, measured: Sequence[MeasuredCase]) -> About:
+        manifest, evaluation = self.file.manifest, self.plan.evaluation
+        return About(
+            space=self.wish.space,
+            subset=self.wish.subset.value,
+            weights=self.file.digest,
+            kind=manifest.kind.value,
+            round=manifest.round,
+            edition=manifest.edition,
+            sender=manifest.sender,
+            plan=plans.plan_digest(self.plan),
+            regions=self.plan.scans.regions,
+            tolerance_mm=evaluation.tolerance_mm,
+            lesions=evaluation.lesions,
+            n_patients=len({row.patient for case in measured for row in case.rows}),
+            n_cases=len(measured),
+            n_nominal=sum(case.is_nominal for case in measured),
         )
-    return dataset.cases_of(data_folder, subset)
 
 
-def read_cases(data_folder: Path, entries: Iterable[CaseEntry], plan: Plan) -> Iterator[Case]:
-    """Read cases one after the other, each checked against the index.
+def _put_scores(
+    place: Workspace, known: Federation, wish: Wish, first: Scored, today: date
+) -> Path | None:
+    """What the floor allows of the scores of global weights; nothing of any others leaves."""
+    is_plain = wish.space is ScoredSpace.PLAN and wish.subset is not Subset.TRAIN
+    if first.weights.manifest.kind is not Kind.GLOBAL or not is_plain:
+        return None
+    return score_file.put_scores(place, known, first.weights, wish.subset, first.rows, today=today)
 
-    Raises:
-        ScanError: A case is missing, damaged, or of another plan.
-    """
-    digest = plans.data_digest(plan)
-    for entry in entries:
-        path = dataset.case_path(data_folder, entry.id)
-        case = dataset.read_case(path, entry.digest)
-        if case.data_digest != digest or case.image.shape[2:] != plan.grid.size:
-            raise ScanError(
-                "A case was made for another plan",
-                where=path,
-                hint="run `brainfed preprocess` again",
-            )
-        yield case
+
+def _note_opened(place: Workspace, files: Sequence[WeightsFile], n_cases: int) -> None:
+    for file in files:
+        place.note(
+            Event.OPENED_TEST,
+            weights=file.digest,
+            round=file.manifest.round,
+            n_cases=n_cases,
+        )
 
 
 def _unconfirmed() -> UsageError:
@@ -229,43 +237,3 @@ def _entries_to_score(place: Workspace, plan: Plan, subset: Subset) -> tuple[Cas
             hint="a site of few patients may have none; choose another subset",
         )
     return entries
-
-
-def _tensors_of(file: WeightsFile, known: Federation) -> Weights:
-    return weights.read_tensors(file.path, known.table)
-
-
-def _weights_file(place: Workspace, known: Federation, path: Path | None) -> WeightsFile:
-    """The weights to score, checked; without a signature only the site's own update."""
-    if path is None:
-        return rounds.newest_global(place, known)
-    if not path.is_file():
-        raise UsageError("There is no such weight file", where=path, found="--weights")
-    if signature.signature_path(path).exists():
-        return rounds.verify_weights(path, known)
-    manifest = weights.check(path, known.table)
-    if manifest.sender != place.name:
-        raise UnsignedError(
-            "The weight file has no signature beside it",
-            expected=signature.signature_path(path).name,
-            where=path,
-            hint="ask its sender for the .sig file too",
-        )
-    verify.check_belongs(manifest, known, path)
-    return WeightsFile(path, signature.digest_of(path).hex(), manifest)
-
-
-def _write_table(place: Workspace, name: str, rows: Iterable[CaseScore]) -> Path:
-    """Write the rows as CSV into the site's reports, in place of the same evaluation's before."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        scores = [f"{row.values[m]:.6f}" for m in (Measure.DICE, Measure.SOFT_SLICE_DICE)]
-        writer.writerow(
-            (row.patient, row.case, row.region, row.n_voxels, row.n_voxels_predicted, *scores)
-        )
-    path = place.reports / name
-    atomic.make_folder(place.reports)
-    atomic.write_bytes(path, text.getvalue().encode("ascii"), mode=0o600, replace=True)
-    return path

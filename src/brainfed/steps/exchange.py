@@ -171,9 +171,10 @@ def _is_signed(
 def _is_outdated(place: Workspace, file: Outgoing, known: Federation | None) -> bool:
     """Whether our key was replaced since we signed this, so that it wouldn't count where it comes.
 
-    A consent may not have come yet; an update counts unless its key was revoked for its round.
+    A consent or scores may not have come yet; an update counts unless its key was revoked for its
+    round.
     """
-    if known is None or file.what not in {"acceptance", "update"}:
+    if known is None or file.what not in {"acceptance", "scores", "update"}:
         return False
     if signature.read_signature(file.path).key == place.public_key():
         return False

@@ -47,6 +47,8 @@ DERIVED = (federation.ROSTER, federation.REVOKED, federation.PLAN)
 """Unsigned files beside start.json that follow from signed ones."""
 EXCHANGED = ("federation", "rounds", "outbox")
 """Folders of a workspace that hold files for others; the rest concerns nobody else."""
+_SIGNED_BY_EXPORT = (".acceptance.json", ".erasure.json", ".scores.json")
+"""How the names of files end that wait in a workspace for their signature."""
 _BEGIN = b"-----BEGIN SSH SIGNATURE-----"
 
 
@@ -237,8 +239,8 @@ def _look_at_signature(path: Path, found: Gathered) -> None:
 def _is_unfinished(path: Path, round_number: int | None, found: Gathered) -> bool:
     """Whether an unsigned file is work on the open round of the workspace that it lies in."""
     root = next((place for place in found.workspaces if place in path.parents), None)
-    if root is not None and path.name.endswith((".acceptance.json", ".erasure.json")):
-        return True  # a consent or a statement that the next export signs
+    if root is not None and path.name.endswith(_SIGNED_BY_EXPORT):
+        return True
     if root is None or round_number is None:
         return False
     closed = [

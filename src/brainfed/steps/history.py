@@ -46,6 +46,7 @@ class History:
     """By site and version of the plan."""
     records: list[tuple[Signed, Record]] = field(default_factory=list)
     finals: list[tuple[Signed, Final]] = field(default_factory=list)
+    scores: list[tuple[Signed, Scores]] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)
     """The version of the roster that each file of a round names, by digest."""
     missing: set[str] = field(default_factory=set)
@@ -132,7 +133,8 @@ def retrace(found: Gathered, digest: str) -> History | None:
             history.find(FindingKind.CONTENT, sentence, paper.path)
     history.records = _judged(history, _of(found, Record))
     history.finals = _judged(history, _of(found, Final))
-    for kind in (Scores, Approval, Erasure):
+    history.scores = _judged(history, _of(found, Scores))
+    for kind in (Approval, Erasure):
         _judged(history, _of(found, kind))
     return history
 

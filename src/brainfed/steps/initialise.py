@@ -39,6 +39,7 @@ def initialise(
     given: Path | None = None,
     passphrase: bytes | None = None,
     unlock: Unlock | None = None,
+    floor: int = 1,
 ) -> Initialised:
     """Make a workspace with its keys; for all but the coordinator also the enrolment.
 
@@ -52,18 +53,28 @@ def initialise(
             agent or a hardware token; one is made where None.
         passphrase: Encrypts the keys that are made.
         unlock: Asked for the passphrase of the given key, if it has one.
+        floor: The fewest patients that a party with patients lets a figure stand for that leaves;
+            the plan's holds where it is higher.
 
     Raises:
         UsageError: The name or the given key can't be used.
         WorkspaceError: The folder is a workspace already, or the given key can't be opened.
     """
     check_name(role, name)
+    if floor > 1 and role not in {Role.SITE, Role.EVALUATOR}:
+        raise UsageError(
+            "A floor is for those who have patients",
+            expected="a site or an evaluator",
+            found=role,
+            where="--floor",
+            hint="that of the federation stands in its plan, participation.floor",
+        )
     workspace.refuse_existing(root)
     if given is not None:
         keys.check_given(given, role)
         passphrase = keys.passphrase_of(given, unlock)
     own = keys.entry(root, given, workspace.KEY)
-    place = Workspace(root, role, name, own, keys.answering(passphrase))
+    place = Workspace(root, role, name, own, keys.answering(passphrase), floor)
     if given is not None and place.has_private_key:
         place.private_key()  # what can't be opened makes nothing
     workspace.create(place)

@@ -8,6 +8,7 @@ belongs. Here it is held against what lies there already. The rules, for every k
 * Versions and rounds only rise: a roster or plan follows the newest one, an update is for the open
   round and names its global weights, global weights and records name those of the round before.
 * A record names the party's own update as it was sent, or says why it was left out.
+* Scores are of global weights that lie here; a later file of theirs may say more, not other things.
 
 What this module doesn't do: ask a person, or put anything in place (`steps.accept`).
 """
@@ -35,10 +36,12 @@ from brainfed.formats.federation import PlanInForce
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
+from brainfed.formats.scores import Scores
 from brainfed.formats.signature import Signed
 from brainfed.formats.start import Start
 from brainfed.steps.judge_record import judge_record
 from brainfed.steps.judge_round import TWO_STORIES, judge_weights
+from brainfed.steps.judge_scores import judge_scores
 from brainfed.steps.verdict import Outcome, Party, Verdict
 
 WEIGHTS = "weights"
@@ -85,10 +88,13 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
         return _judge_acceptance(data, signed, party)
     if kind == "erasure":
         return _judge_erasure(data, signed, party)
+    if kind == "scores":
+        scores = verify.check_document(Scores, data, signed, party.known)
+        return Judged(judge_scores(scores, signed, party), scores)
     raise MalformedError(
         "The file is of a kind that this brainfed doesn't take in",
-        expected="start, roster, amendment, acceptance, record, erasure, global weights or an "
-        "update",
+        expected="start, roster, amendment, acceptance, record, erasure, scores, global weights or "
+        "an update",
         found=kind[:40],
         where=signed.path,
     )

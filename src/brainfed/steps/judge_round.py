@@ -49,7 +49,7 @@ def _judge_update(file: WeightsFile, party: Party) -> Outcome:
     manifest = file.manifest
     what = f"the update of {manifest.sender} for round {manifest.round}"
     for there in weights_of(party.shelf, manifest.round, Kind.UPDATE, manifest.sender):
-        if not _counts(there, party):
+        if not still_counts(there, party):
             continue  # its key was revoked since; it holds no place against one under a new key
         if there.digest == file.digest:
             return Outcome(Verdict.ALREADY, what, file.digest)
@@ -83,7 +83,7 @@ def _judge_update(file: WeightsFile, party: Party) -> Outcome:
     return Outcome(Verdict.ACCEPTED, what, file.digest)
 
 
-def _counts(there: Lying, party: Party) -> bool:
+def still_counts(there: Lying, party: Party) -> bool:
     """Whether the key of a file that was accepted before still counts in its round."""
     if there.key is None:
         return True

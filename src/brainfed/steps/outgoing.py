@@ -29,8 +29,9 @@ def due(place: Workspace, known: Federation | None) -> list[Outgoing]:
 
     At the coordinator: the start, the rosters newer than the start's, the amendments, the newest
     global weights and their records. At any other party: its enrolment while the newest roster
-    doesn't name its key as active; then its acceptances, its statements of what it erased and, at
-    a site, its update of the open round.
+    doesn't name its key as active; then its acceptances, its statements of what it erased, its
+    scores of all rounds (nobody tells it which have come) and, at a site, its update of the open
+    round.
     """
     if place.role is Role.COORDINATOR:
         return [] if known is None else _coordinators(place, known)
@@ -52,6 +53,8 @@ def due(place: Workspace, known: Federation | None) -> list[Outgoing]:
     ]
     statements = sorted(place.federation_folder.glob(f"{place.name}.*erasure.json"))
     files += [Outgoing(f"{known.prefix}.{path.name}", path, "erasure") for path in statements]
+    scores = rounds.scores_paths(place, place.name)
+    files += [Outgoing(path.name, path, "scores") for path in scores]
     newest = rounds.newest_round(place)
     if place.role is Role.SITE and newest is not None:
         update = rounds.update_path(place, known, newest + 1, place.name)

@@ -20,6 +20,7 @@ from brainfed.formats import (
     identities,
     ledger,
     review,
+    sent,
     signature,
     training_log,
 )
@@ -61,9 +62,13 @@ def there_is(place: Workspace) -> tuple[Erased, ...]:
         Erased.IDENTITIES: [identities.path_of(data)],
         Erased.INDEX: [dataset.index_path(data)],
         Erased.PICTURES: [data / "quality", *data.glob("*.html")],
-        Erased.REPORTS: [place.reports],
+        Erased.REPORTS: [place.reports, *erase.unsigned_scores(place)],
         Erased.SPLIT: [dataset.split_path(data)],
-        Erased.TABLES: [data / cases_csv.FILE_NAME, review.path_of(data)],
+        Erased.TABLES: [
+            data / cases_csv.FILE_NAME,
+            review.path_of(data),
+            sent.path_of(data),
+        ],
         Erased.TRAINING_LOGS: _logs(place),
         Erased.UPDATES: list(erase.unsigned_updates(place)),
     }
@@ -135,7 +140,7 @@ def _statement(
 ) -> Erasure:
     entries = dataset.read_index(place.data) if Erased.INDEX in erased else ()
     n_patients = len({entry.patient for entry in entries})
-    smallest = known.plans[-1].plan.participation.floor
+    smallest = floor.holding(known.plans[-1].plan, place.floor)
     has_split = {Erased.SPLIT, Erased.IDENTITIES} <= set(erased)
     edition = 1
     while federation.erasure_path(place, place.name, edition).exists():
@@ -167,6 +172,8 @@ def _erase(place: Workspace, draft: Path) -> None:
     atomic.remove_tree(place.reports)
     for path in erase.unsigned_updates(place):
         erase.update(place, path)
+    for path in erase.unsigned_scores(place):
+        erase.score_file(place, path)
     for path in _logs(place):
         atomic.remove(path)
 

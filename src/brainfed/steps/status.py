@@ -56,6 +56,7 @@ def status(place: Workspace) -> Status:
         todo = _coordinator(newest, seats, known) + _recovery(place)
     else:
         todo = _consent(place, newest, known) or _site(place, newest, known)
+        todo += _scores(place)
         todo = _key(place, known) + todo
     return Status(
         place.role,
@@ -151,6 +152,16 @@ def _consent(place: Workspace, newest: int, known: federation.Federation) -> tup
     except NotReadyError as error:
         return (f"{error.message}: {error.hint}",)
     return ()
+
+
+def _scores(place: Workspace) -> tuple[str, ...]:
+    """Scores that `evaluate` has written and nobody has signed yet."""
+    paths = rounds.scores_paths(place, place.name)
+    waiting = [path for path in paths if not signature.signature_path(path).exists()]
+    if not waiting:
+        return ()
+    told = ", ".join(path.name for path in waiting)
+    return (f"Sign and copy the scores ({told}): brainfed export --to FOLDER",)
 
 
 def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[str, ...]:

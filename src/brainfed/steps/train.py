@@ -36,10 +36,12 @@ from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
 from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
 from brainfed.formats.roster import Role
+from brainfed.formats.scores import Group
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
-from brainfed.steps.evaluate import entries_of, read_cases, scores_of, volume_of
+from brainfed.steps.score_cases import entries_of, read_cases, scores_of, volume_of
+from brainfed.steps.score_file import may_tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def train_round(
         parent=incoming.digest,
         split=split,
         versions={name: version(name) for name in ("brainfed", "numpy", "torch")},
-        **_figures(trained, plan),
+        **_figures(place, trained, plan, incoming.manifest.round),
     )
     return _put(place, known, manifest, trained, device=str(chosen))
 
@@ -269,9 +271,15 @@ def _put(
     )
 
 
-def _figures(trained: Trained, plan: Plan) -> dict[str, Any]:
-    """The manifest's figures: of training exact, as they weigh the mean; of scores by the floor."""
-    smallest = plan.participation.floor
+def _figures(place: Workspace, trained: Trained, plan: Plan, round_before: int) -> dict[str, Any]:
+    """The manifest's figures: of training exact, as they weigh the mean; of scores by the floor.
+
+    The validation patients are remembered as told of; where they may not be now, no score stands.
+    """
+    smallest = floor.holding(plan, place.floor)
+    told = may_tell(
+        place, Subset.VALIDATION, trained.result, round_number=round_before, smallest=smallest
+    )
     scores = tuple(
         score
         for which, rows in (
@@ -279,8 +287,9 @@ def _figures(trained: Trained, plan: Plan) -> dict[str, Any]:
             (ScoredWeights.RESULT, trained.result),
         )
         for score in floor.scores(
-            summarise(rows, plan), weights=which, subset="validation", floor=smallest
+            rows, plan, weights=which, subset=Subset.VALIDATION.value, floor=smallest
         )
+        if Group.ALL in told
     )
     return {
         "n_patients": trained.n_patients,
