@@ -99,7 +99,7 @@ def _means(done: "Scored | MapsResult", evaluation: "Evaluation") -> Table:
         if s.measure == "nsd":
             name += f" within {evaluation.tolerance_mm:g} mm"
         rows.append((name, str(s.region), s.n, s.mean, s.sd, s.median, between))
-    columns = ("over patients", "region", "n", "mean", "sd", "median", "95 % interval of mean")
+    columns = ("over patients", "region", "n", "mean", "sd", "median", "95 % interval")
     return Table(columns, rows)
 
 
