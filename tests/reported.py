@@ -139,7 +139,7 @@ def evaluated(site: Workspace, number: int, subset: Subset, *, pictures: bool = 
     )
     table = site.reports / f"evaluate.{scored.digest[:8]}.{subset}.csv"
     score_table.write_table(table, rows, about)
-    put_scores(site, known, scored, subset, rows, TODAY)
+    put_scores(site, known, scored, subset, rows, today=TODAY)
     if pictures:
         ranked = sorted(rows[:: len(known.first_plan.scans.regions)], key=lambda row: row.dice)
         for row in (ranked[0], ranked[len(ranked) // 2], ranked[-1]):

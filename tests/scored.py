@@ -70,7 +70,7 @@ def score(
 ) -> Path | None:
     """Hand the scores of a round's global weights over, as `evaluate` does."""
     known = federation.load(place)
-    return put_scores(place, known, global_of(place, number), subset, list(rows), TODAY)
+    return put_scores(place, known, global_of(place, number), subset, list(rows), today=TODAY)
 
 
 def scores_in(path: Path | None) -> Scores:

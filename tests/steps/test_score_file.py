@@ -174,20 +174,25 @@ def test_where_the_memory_is_gone_only_later_rounds_are_told(small: Small, site:
 def test_weights_that_are_not_global_are_not_told(site: Workspace) -> None:
     path, known = train(site), federation.load(site)
     own = SimpleNamespace(path=path, digest="0" * 64, manifest=SimpleNamespace(kind=Kind.UPDATE))
-    assert put_scores(site, known, own, Subset.TEST, rows_of(range(9)), TODAY) is None  # type: ignore[arg-type]
+    assert put_scores(site, known, own, Subset.TEST, rows_of(range(9)), today=TODAY) is None  # type: ignore[arg-type]
 
 
 def test_scores_of_other_weights_of_the_same_round_are_two_stories(site: Workspace) -> None:
     score(site, rows_of(range(9)))
     other = replace(global_of(site), digest="0" * 64)
     with pytest.raises(ConflictError, match="other global weights"):
-        put_scores(site, federation.load(site), other, Subset.TEST, rows_of(range(9)), TODAY)
+        put_scores(site, federation.load(site), other, Subset.TEST, rows_of(range(9)), today=TODAY)
 
 
 def test_a_coordinator_has_no_scores(small: Small, site: Workspace) -> None:
     with pytest.raises(WrongRoleError):
         put_scores(
-            small.coordinator, small.known, global_of(site), Subset.TEST, rows_of(range(9)), TODAY
+            small.coordinator,
+            small.known,
+            global_of(site),
+            Subset.TEST,
+            rows_of(range(9)),
+            today=TODAY,
         )
 
 

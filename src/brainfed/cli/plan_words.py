@@ -108,7 +108,7 @@ def _leaving(plan: "Plan") -> Words:
     yield "  - the numbers of patients, cases and slices that it trained on;"
     yield f"  - mean and spread of the Dice of its validation patients, {group};"
     yield "  - a keyed digest of the split, and the versions of the libraries."
-    yield "  Once you run `brainfed evaluate`, a second one: scores of the global weights, likewise."
+    yield "  After each `brainfed evaluate` a second one: scores of global weights, likewise."
     yield "  No image, no outline, no name, no path, no time of day."
     yield (
         "- No check of numbers proves that nothing of a patient can be drawn out of the weights. "

@@ -3,25 +3,21 @@
 # SimpleITK's wrapper has no types.
 # mypy: disable-error-code="no-untyped-call"
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Protocol, TypeVar
 
 import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
 
 from brainfed.core.progress import Progress
-from brainfed.errors import ResourceError, ScanError
+from brainfed.errors import ScanError
 from brainfed.formats import atomic, dataset
 from brainfed.formats.dataset import CaseEntry
 from brainfed.formats.found_case import FoundCase
 from brainfed.formats.scan_folder import printable
+from brainfed.steps import processes
 from brainfed.steps.make_case import Made, Task, make_case
 
 
@@ -54,14 +50,14 @@ def each(
     Raises:
         ResourceError: A process died; and whatever `work` raises.
     """
-    if jobs <= 1 or len(tasks) <= 1:
-        _one_thread()
-        results = []
-        for done, task in enumerate(tasks, start=1):
-            results.append(work(task))
-            progress("cases", done, len(tasks), printable(task.found.name))
-        return results
-    return _in_processes(work, tasks, min(jobs, len(tasks)), progress)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    results: dict[int, Result] = {}
+    found = processes.each(partial(_numbered, work), enumerate(tasks), jobs=min(jobs, len(tasks)))
+    with contextlib.closing(found):
+        for number, result in found:
+            results[number] = result
+            progress("cases", len(results), len(tasks), printable(tasks[number].found.name))
+    return [results[number] for number in range(len(tasks))]
 
 
 def make_cases(tasks: list[Task], *, jobs: int, progress: Progress) -> list[Made | ScanError]:
@@ -119,46 +115,5 @@ def refuse_duplicates(
     return checked
 
 
-def _in_processes(
-    work: Callable[[Work], Result], tasks: Sequence[Work], n: int, progress: Progress
-) -> list[Result]:
-    # Spawn: a forked child would inherit the threads of SimpleITK in an unknown state.
-    executor = ProcessPoolExecutor(
-        n, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-    try:
-        futures: dict[Future[Result], int] = {
-            executor.submit(work, task): number for number, task in enumerate(tasks)
-        }
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()  # raises here what must end the command
-            name = printable(tasks[futures[future]].found.name)
-            progress("cases", done, len(tasks), name)
-        return [future.result() for future in futures]
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "A process that made cases died",
-            hint="the memory may be too small for so many: run again with fewer --jobs; "
-            "finished cases are kept",
-        ) from error
-    finally:
-        # After Ctrl-C the cases in hand are finished, no further one is begun.
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _one_thread()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _one_thread() -> None:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _end_with_parent() -> None:
-    """Leave no orphan behind when the parent is killed: the pool's own pipes don't tell."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+def _numbered(work: Callable[[Work], Result], numbered: tuple[int, Work]) -> tuple[int, Result]:
+    return numbered[0], work(numbered[1])

@@ -55,7 +55,7 @@ def each(
             yield from (future.result() for future in done)
     except BrokenProcessPool as error:
         raise ResourceError(
-            "A process that scored cases died",
+            "A process at work on cases died",
             hint="the memory may be too small for so many: run again with fewer --jobs; "
             "finished cases are kept",
         ) from error

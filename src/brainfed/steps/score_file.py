@@ -28,6 +28,7 @@ def put_scores(
     scored: WeightsFile,
     subset: Subset,
     rows: Sequence[CaseScore],
+    *,
     today: date,
 ) -> Path | None:
     """Write what may leave of an evaluation of global weights into the folder of their round.
