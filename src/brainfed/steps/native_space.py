@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation uses
 
+from brainfed.core.inference import THRESHOLD
 from brainfed.core.labels import region_mask
 from brainfed.core.rigid import invert, transform
 from brainfed.core.volume import resample, to_image
@@ -26,7 +27,6 @@ from brainfed.steps import align, read_scans
 from brainfed.steps.read_scans import Scans
 
 Mask = npt.NDArray[np.bool_]
-THRESHOLD = 0.5
 AGAIN = "put the scans back as they were, or run `brainfed preprocess` again and then this"
 
 
