@@ -29,6 +29,8 @@ def test_the_coordinator_reads_rounds_by_sites_and_a_curve(typed: Typed, small: 
     assert [row[0] for row in rows] == ["0", "1", "2", "3"]
     assert all("worst" in row for row in rows)
     assert "fewer than 5" in answer.out
+    assert "-" in rows[1]
+    assert "A dash: nothing was stated" in answer.out
     assert answer.out.count("* all patients, o the worst site") == 2
     assert "Audit of this folder: re-derived." in answer.out
     assert str(small.coordinator.reports / "report.coordinator.html") in answer.out

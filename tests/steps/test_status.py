@@ -19,6 +19,7 @@ from tests.federation import (
     snapshot,
     train,
 )
+from tests.scored import rows_of, score, with_a_split
 
 
 @pytest.fixture
@@ -109,3 +110,19 @@ def test_after_the_last_round_nobody_waits_for_another(small: Small) -> None:
     assert len(status(small.coordinator).todo) == 1
     write_dataset(small.sites["hospital-a"].data)
     assert "All rounds of the plan are closed" in todo(small.sites["hospital-a"])
+
+
+def test_at_the_end_scores_are_made_signed_and_brought_one_after_the_other(small: Small) -> None:
+    for _ in range(2):
+        close_round(small)
+    site = with_a_split(small.sites["hospital-a"])
+    (site.data / "cases.json").write_text("{}")  # status asks only whether it is there
+    assert "Score the newest weights: brainfed evaluate" in todo(site)
+    path = score(site, rows_of(range(9)), number=2)
+    assert path is not None
+    assert "evaluate" not in todo(site)
+    assert f"Sign and copy the scores ({path.name})" in todo(site)
+    export(site, small.medium())
+    assert f"Bring {path.name} and its .sig to uni-lead." in todo(site)
+    assert "Sign" not in todo(site)
+    assert "brainfed report" in todo(site)

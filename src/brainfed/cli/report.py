@@ -73,6 +73,12 @@ def report(
     show(_facts(done) if as_json else done, _words, as_json=as_json)
 
 
+OTHERS_ALONE = (
+    "A dash: nothing was stated, and the mean of that round is over the others' patients alone, so "
+    "it can't be compared with other rounds."
+)
+
+
 def _facts(done: "Written") -> dict[str, Any]:
     """The report as data; without single patients, who stand in the page of their site."""
     told = done.report
@@ -143,6 +149,8 @@ def _of_region(told: "Report", region: "Region") -> Words:
             for place, mean in over.items()
         ]
         yield Table(("round", "all", "patients", *some), body)
+    if any((*place, site) not in cells for place in over for site in sites):
+        yield OTHERS_ALONE
     newest = over[max(over)]
     if newest.unseen:
         names = ", ".join(f"{u.site} (fewer than {u.n_at_most + 1})" for u in newest.unseen)

@@ -28,7 +28,8 @@ REGIONS = {Region.WT: "whole tumour", Region.TC: "tumour core", Region.ET: "enha
 OVERALL = "all sites"
 LEGEND = (
     "Mean, ± standard deviation, and n: number of patients. Spread: from the worst to the best "
-    "site's mean. A dash: nothing was stated. The stronger the tint, the better."
+    "site's mean. A dash: nothing was stated, and the mean of that row is over the others' "
+    "patients alone. The stronger the tint, the better."
 )
 """How to read every table of figures."""
 Place = tuple[int, int]

@@ -164,6 +164,27 @@ def _scores(place: Workspace) -> tuple[str, ...]:
     return (f"Sign and copy the scores ({told}): brainfed export --to FOLDER",)
 
 
+SCORE = "Score the newest weights: brainfed evaluate"
+
+
+def _at_the_end(place: Workspace, newest: int, coordinator: str) -> tuple[str, ...]:
+    """After the last round of the plan."""
+    first, *others = _scored(place, newest, coordinator) or (SCORE,)
+    return (f"All rounds of the plan are closed. {first}", *others)
+
+
+def _scored(place: Workspace, newest: int, coordinator: str) -> tuple[str, ...]:
+    """What is left where the newest global weights are scored; nothing where they aren't."""
+    folder = place.round_folder(newest)
+    paths = [path for path in rounds.scores_paths(place, place.name) if path.parent == folder]
+    bring = [
+        f"Bring {path.name} and its .sig to {coordinator}."
+        for path in paths
+        if signature.signature_path(path).exists()
+    ]
+    return (*bring, "Read how well it went: brainfed report") if paths else ()
+
+
 def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[str, ...]:
     if place.role not in {Role.SITE, Role.EVALUATOR}:
         return ("Look at what has come: brainfed inspect FILE, brainfed audit FOLDER",)
@@ -171,12 +192,12 @@ def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[
         return ("Prepare the scans: brainfed preprocess FOLDER --labels PROTOCOL",)
     if not (place.data / "split.json").exists():
         return ("Divide the patients: brainfed split",)
-    if place.role is not Role.SITE:
-        return ("Score the newest weights: brainfed evaluate",)
-    update = rounds.update_path(place, known, newest + 1, place.name)
     coordinator = known.roster.coordinator.name
+    if place.role is not Role.SITE:
+        return _scored(place, newest, coordinator) or (SCORE,)
+    update = rounds.update_path(place, known, newest + 1, place.name)
     if newest >= known.plans[-1].plan.rounds:
-        return ("All rounds of the plan are closed. Score the newest weights: brainfed evaluate",)
+        return _at_the_end(place, newest, coordinator)
     if update is None:
         return (f"Train round {newest + 1}: brainfed train-round",)
     name = update.name
