@@ -61,6 +61,7 @@ bench-preprocess: $(READY)
 # Measures beside surface-distance, MONAI and a plain restatement; about 15 minutes.
 bench-evaluate: $(READY)
 	$(BIN)/python tests/benchmarks/bench_evaluate.py
+	$(BIN)/python tests/benchmarks/bench_evaluate_many.py
 
 # A hundred simulated pairs in the normal and a hundred in the hard range; an hour on one core.
 study-registration: $(READY)

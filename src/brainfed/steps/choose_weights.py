@@ -72,7 +72,11 @@ def _global_of(place: Workspace, number: int) -> Path:
 def _weights_file(place: Workspace, known: Federation, path: Path) -> WeightsFile:
     """The weights to score, checked; without a signature only the site's own update."""
     if not path.is_file():
-        raise UsageError("There is no such weight file", where=path)
+        raise UsageError(
+            "There is no such weight file",
+            where=path,
+            hint="name a .safetensors file, or --round R for the global weights of a round",
+        )
     if signature.signature_path(path).exists():
         return rounds.verify_weights(path, known)
     manifest = weights.check(path, known.table)

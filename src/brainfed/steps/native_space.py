@@ -55,7 +55,7 @@ def scans_by_case(data_folder: Path) -> dict[str, FoundCase]:
             "Nothing says where the scans of the cases are",
             expected="a table of cases",
             where=table,
-            hint="`brainfed check SCANS` writes it",
+            hint="`brainfed check SCANS --labels PROTOCOL` writes it",
         )
     known = identities.read(data_folder)
     return {known.case_id(case.name): case for case in cases_csv.read(table)}
@@ -108,7 +108,7 @@ def _read(case: Case, plan: Plan, data_folder: Path, scans: Mapping[str, FoundCa
             "Nothing says where the label of a case is",
             expected=f"its row in {cases_csv.FILE_NAME}, with a label",
             where=where,
-            hint="`brainfed check SCANS` adds what the table lacks",
+            hint="`brainfed check SCANS --labels PROTOCOL` adds what the table lacks",
         )
     others = [m for m in Modality if m not in plan.scans.modalities]
     read = read_scans.read_scans(
