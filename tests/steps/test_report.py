@@ -71,6 +71,7 @@ def test_the_coordinator_sees_every_site_by_round_and_the_worst_marked(small: Sm
         "absent",
         "Hand-overs and megabytes",
         "fewer than 5",
+        "patients of 2 of 3 sites; worst site hospital-b",
         "re-derived",
         "this machine made of its own folder",
         "What this page can't show",

@@ -146,13 +146,16 @@ def in_short(told: Report) -> Section:
             row = overall_of(told, subset, Measure.DICE, region).get(place or (0, 0))
             if row is None or row.mean is None:
                 continue
+            sites = counted(row.n_sites, "site")
+            if told.reader is not Reader.SITE and row.n_sites < len(told.sites):
+                sites = f"{row.n_sites} of {len(told.sites)} sites"
             worst = ""
             if row.n_sites > 1:
                 worst = f"; worst site {row.worst_site}: {figure(row.worst_mean)}"
             items.append(
                 f"Round {round_name((row.round, row.edition))}, {subset} patients, "
                 f"{REGIONS[region]}: Dice {figure(row.mean)} over {row.n} patients of "
-                f"{counted(row.n_sites, 'site')}{worst}."
+                f"{sites}{worst}."
             )
     items.append(f"Audit of this folder: {told.audit.verdict}.")
     blocks: list[Block] = [Items(tuple(items))]

@@ -1,6 +1,7 @@
 """The sections of a report that are no scores: who took part, hand-overs, plan, audit, limits."""
 
 from brainfed.core.architecture import n_parameters, tensor_table
+from brainfed.formats import floor
 from brainfed.formats.record import InputStatus
 from brainfed.formats.report_page import Block, Cell, Facts, Items, Section, Table, Text
 from brainfed.plan import Plan
@@ -23,8 +24,9 @@ def limits(report: Report) -> Section:
         "of benefit to a patient, and nothing of scanners, sites and patients that are not here.",
     ]
     if report.reader is not Reader.SITE:
+        fewest = max(report.floor, floor.FEWEST_FOR_MEAN)
         items.append(
-            f"Of groups of fewer than {report.floor} patients nothing is stated but that; a site "
+            f"Of groups of fewer than {fewest} patients nothing is stated but that; a site "
             "may hold back more. So means may lack the smallest sites, which need not be like the "
             "others. The floor limits what the figures tell of a patient; it is no proof that they "
             "tell nothing."
