@@ -289,3 +289,18 @@ def _a_tumour(brain: npt.NDArray[np.bool_], random: np.random.Generator) -> npt.
     for value, deeper in ((2, 0), (4, 8), (1, 13)):
         label[(depth > deeper) & brain] = value
     return label
+
+
+def two_scans(spacing_mm: float) -> Native:
+    """A phantom in T1ce and FLAIR on two oblique grids, the head lying elsewhere in each.
+
+    Args:
+        spacing_mm: Voxels of the head that is scanned.
+    """
+    return scan(
+        a_phantom_head(5, spacing_mm=spacing_mm),
+        np.random.default_rng(8),
+        cut=False,
+        modalities=(Modality.T1CE, Modality.FLAIR),
+        spacings=((1.4, 1.4, 3.0), (1.8, 1.8, 1.8)),
+    )

@@ -42,14 +42,7 @@ PLAN = a_plan(
 @pytest.fixture(scope="module")
 def native() -> Native:
     """A phantom whose head lies elsewhere in T1ce and FLAIR, on two oblique grids."""
-    head = simulator.a_phantom_head(5, spacing_mm=2.0)
-    return simulator.scan(
-        head,
-        np.random.default_rng(8),
-        cut=False,
-        modalities=MODALITIES,
-        spacings=((1.4, 1.4, 3.0), (1.8, 1.8, 1.8)),
-    )
+    return simulator.two_scans(2.0)
 
 
 @pytest.fixture(scope="module")

@@ -37,14 +37,7 @@ B17 = LabelProtocol.BRATS2017
 @pytest.fixture(scope="module")
 def native() -> Native:
     """A phantom, T1ce and FLAIR on two grids, the head lying elsewhere in each."""
-    head = simulator.a_phantom_head(5, spacing_mm=2.5)
-    return simulator.scan(
-        head,
-        np.random.default_rng(8),
-        cut=False,
-        modalities=MODALITIES,
-        spacings=((1.4, 1.4, 3.0), (1.8, 1.8, 1.8)),
-    )
+    return simulator.two_scans(2.5)
 
 
 @pytest.fixture(scope="module")

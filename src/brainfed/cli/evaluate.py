@@ -155,7 +155,10 @@ def evaluate(
     _refuse(of_maps, "weights")
     if weights is not None and round_number is not None:
         raise UsageError(
-            "Weights are named twice", expected="--weights or --round", found="both of them"
+            "Weights are named twice",
+            expected="--weights or --round",
+            found="both of them",
+            hint="leave one out; a second file to compare with is --against FILE",
         )
     _score_weights(
         weights,

@@ -14,6 +14,8 @@ from brainfed.errors import ScanError
 GAP_TOLERANCE_MM = 0.1
 """Largest difference of a gap between two slices from the usual one; of a slice from the line."""
 _DIRECTION_TOLERANCE = 1e-3
+ANOTHER = "choose another series in cases.csv"
+"""What to do about a series that can't be used."""
 
 Triple = tuple[float, float, float]
 
@@ -45,7 +47,11 @@ def stack(slices: Sequence[Slice], *, rows: int, columns: int, where: Path | str
     """
     if len(slices) < 2:
         raise ScanError(
-            "The series is no volume", expected="2 slices or more", found=len(slices), where=where
+            "The series is no volume",
+            expected="2 slices or more",
+            found=len(slices),
+            where=where,
+            hint=ANOTHER,
         )
     first = slices[0]
     turned = np.array([s.orientation for s in slices]) - first.orientation
@@ -58,7 +64,7 @@ def stack(slices: Sequence[Slice], *, rows: int, columns: int, where: Path | str
         )
     scaled = np.array([s.spacing_mm for s in slices]) / first.spacing_mm - 1
     if np.abs(scaled).max() > _DIRECTION_TOLERANCE:
-        raise ScanError("The slices have several pixel sizes", where=where)
+        raise ScanError("The slices have several pixel sizes", where=where, hint=ANOTHER)
     row, column = np.array(first.orientation, np.float64).reshape(2, 3)
     lengths = np.array([row @ row - 1, column @ column - 1, row @ column])
     if np.abs(lengths).max() > _DIRECTION_TOLERANCE:
@@ -66,6 +72,7 @@ def stack(slices: Sequence[Slice], *, rows: int, columns: int, where: Path | str
             "The directions of a slice's rows and columns are not at right angles",
             found=" ".join(f"{v:g}" for v in first.orientation),
             where=where,
+            hint=ANOTHER,
         )
     normal = np.cross(row, column)
     normal /= np.linalg.norm(normal)

@@ -45,7 +45,10 @@ def read(path: Path) -> tuple[FoundCase, ...]:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise ScanError(
-            "The table of cases can't be read", found=error.strerror, where=path
+            "The table of cases can't be read",
+            found=error.strerror,
+            where=path,
+            hint="check the path and who may read it, then run the command again",
         ) from error
     return parse(data, path.absolute(), is_there=_is_there)
 
@@ -197,7 +200,12 @@ def parse(
 
 def _decode(data: bytes, where: Path) -> str:
     if len(data) > MAX_BYTES:
-        raise ScanError("The table of cases is too large", expected="at most 16 MiB", where=where)
+        raise ScanError(
+            "The table of cases is too large",
+            expected="at most 16 MiB",
+            where=where,
+            hint="is it the right file? else divide it in two and give one after the other",
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

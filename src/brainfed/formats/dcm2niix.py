@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainfed.core.slice_stack import ANOTHER
 from brainfed.errors import NotReadyError, ResourceError, ScanError
 from brainfed.formats import nifti
 from brainfed.formats.dicom_header import INSTALL_HINT
@@ -141,7 +142,7 @@ def _one_volume(folder: Path, where: str, words: Sequence[str]) -> Path:
             expected="one volume",
             found=f"{len(made)} files: {' / '.join(words[-3:])}",
             where=where,
-            hint="choose another series in cases.csv",
+            hint=ANOTHER,
         )
     return made[0]
 

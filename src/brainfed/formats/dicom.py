@@ -18,7 +18,7 @@ from brainfed.core.progress import Progress, silent
 from brainfed.core.sequence_rule import SequenceRule
 from brainfed.core.sequences import choose
 from brainfed.core.series import wrong_kind
-from brainfed.core.slice_stack import distance_mm, stack
+from brainfed.core.slice_stack import ANOTHER, distance_mm, stack
 from brainfed.core.volume import Geometry
 from brainfed.errors import ScanError
 from brainfed.formats import atomic, dcm2niix, nifti
@@ -196,7 +196,12 @@ def _may_be_of(path: Path, series: str) -> bool:
         with path.open("rb") as stream:
             start = stream.read(_START_BYTES)
     except OSError as error:
-        raise ScanError("The file can't be read", found=error.strerror, where=path) from error
+        raise ScanError(
+            "The file can't be read",
+            found=error.strerror,
+            where=path,
+            hint="check the path and who may read it, then run the command again",
+        ) from error
     return series.encode("ascii", "replace") in start
 
 
@@ -216,7 +221,7 @@ def _volume(members: Sequence[Header], scan: ScanFile) -> Geometry:
         raise ScanError(
             f"The DICOM series can't be used: {refused}",
             where=str(scan),
-            hint="choose another series in cases.csv",
+            hint=ANOTHER,
         )
     slices = [s for header in members for s in header.slices]
     return stack(slices, rows=facts.rows, columns=facts.columns, where=str(scan))
@@ -233,6 +238,7 @@ def _compare(data: bytes, expected: Geometry, scan: ScanFile) -> None:
             expected=" x ".join(map(str, expected.size)),
             found=" x ".join(map(str, size)) if sform_code > 0 else "no geometry",
             where=str(scan),
+            hint=ANOTHER,
         )
     affine = np.array(struct.unpack_from(f"{order}12f", data, 280)).reshape(3, 4)
     to_lps = affine * np.array([[-1], [-1], [1]])  # NIfTI says RAS
@@ -243,4 +249,5 @@ def _compare(data: bytes, expected: Geometry, scan: ScanFile) -> None:
             expected=f"corners within {CORNER_TOLERANCE_MM} mm",
             found=f"{away_mm:.3f} mm",
             where=str(scan),
+            hint=ANOTHER,
         )

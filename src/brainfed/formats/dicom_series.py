@@ -26,7 +26,10 @@ def files_in(folder: Path) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         raise ScanError(
-            "The folder of scans can't be read", found=error.strerror, where=error.filename
+            "The folder of scans can't be read",
+            found=error.strerror,
+            where=error.filename,
+            hint="check the path and who may read it, then run the command again",
         ) from error
 
     for root, folders, names in os.walk(folder, onerror=refuse):

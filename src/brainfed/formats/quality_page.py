@@ -157,7 +157,12 @@ def _read(path: Path) -> QualityEntry:
     try:
         return _ENTRY.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
-        raise ScanError(f"{path.name} can't be read", found=error.strerror, where=path) from error
+        raise ScanError(
+            f"{path.name} can't be read",
+            found=error.strerror,
+            where=path,
+            hint="check the path and who may read it, then run the command again",
+        ) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise ScanError(

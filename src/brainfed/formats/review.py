@@ -80,7 +80,12 @@ def read(data_folder: Path) -> dict[str, ReviewRow]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ScanError(f"{path.name} can't be read", found=error.strerror, where=path) from error
+        raise ScanError(
+            f"{path.name} can't be read",
+            found=error.strerror,
+            where=path,
+            hint="check the path and who may read it, then run the command again",
+        ) from error
     rows: dict[str, ReviewRow] = {}
     first_line = text.partition("\n")[0]
     delimiter = ";" if ";" in first_line else "\t" if "\t" in first_line else ","
@@ -98,7 +103,12 @@ def read(data_folder: Path) -> dict[str, ReviewRow]:
                     )
                 rows[row.case] = row
     except csv.Error as error:
-        raise ScanError(f"{path.name} is not a table", found=error, where=path) from error
+        raise ScanError(
+            f"{path.name} is not a table",
+            found=error,
+            where=path,
+            hint="save it as CSV with the columns " + ", ".join(COLUMNS),
+        ) from error
     return rows
 
 

@@ -196,6 +196,7 @@ def _meant(
             "A case has this name, and another patient has it too",
             expected=f"{case} for the case, {patient} for the patient",
             where=name,
+            hint="give the id of the one that is meant",
         )
     if is_case:
         return case, patients[case]

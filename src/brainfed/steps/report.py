@@ -80,6 +80,7 @@ def report(
             "A model card is for the public",
             expected="--for public, or no --for",
             found=f"--for {reader}",
+            hint="brainfed report --model-card",
         )
     told = gather(place, Reader.PUBLIC if card else reader, today=today, progress=progress)
     name = "model-card" if card else f"report.{told.reader}"

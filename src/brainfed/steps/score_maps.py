@@ -172,6 +172,7 @@ def _refuse_foreign(out: Path) -> None:
             expected="a name that ends in .csv",
             found=out.name,
             where="--out",
+            hint=f"--out {out.stem}.csv",
         )
     try:
         if out.exists():
@@ -223,7 +224,12 @@ def _all_of(wrong: list[ScanError]) -> ScanError:
 def _maps(folder: Path, option: str) -> dict[str, Path]:
     """The NIfTI files of a folder by case, those below it left alone."""
     if not folder.is_dir():
-        raise ScanError("There is no such folder", where=folder, found=option)
+        raise ScanError(
+            "There is no such folder",
+            where=folder,
+            found=option,
+            hint="check the path; a folder is wanted, not a file",
+        )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         case = _case_of(path)
