@@ -102,6 +102,8 @@ class Architecture(StrEnum):
     """The families of networks."""
 
     UNET_2D = "unet-2d"
+    UNET_3D = "unet-3d"
+    EXTERNAL = "external"
 
 
 class Norm(StrEnum):
@@ -130,6 +132,14 @@ class Optimiser(StrEnum):
 
     ADAM = "adam"
     ADAMW = "adamw"
+    SGD = "sgd"
+
+
+class OptimiserState(StrEnum):
+    """What becomes of the optimiser's moments between two rounds of a site."""
+
+    RESET = "reset"
+    KEEP = "keep"
 
 
 class Schedule(StrEnum):
@@ -137,6 +147,7 @@ class Schedule(StrEnum):
 
     CONSTANT = "constant"
     COSINE = "cosine"
+    POLYNOMIAL = "polynomial"
 
 
 class Rule(StrEnum):
@@ -177,6 +188,13 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Since:
+    """The plan format that brought a table or a key."""
+
+    format: int
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -299,11 +317,22 @@ class Split(Section):
         return self
 
 
+TENSOR = (
+    r"^[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,199} "
+    r"(F64|F32|F16|BF16|I64|I32|I16|I8|U64|U32|U16|U8|BOOL)( [1-9][0-9]{0,8}){0,8}$"
+)
+"""A line of `network.tensors`: name, type as safetensors writes it, and the edges of the shape."""
+
+
 class Network(Section):
-    """The architecture: a U-Net, each level two 3x3 convolutions, halved by max pooling."""
+    """The architecture: a U-Net, each level two 3x3 convolutions, halved by max pooling.
+
+    Or `external`, a network of the sites' own, of which the plan knows the tensors alone.
+    """
 
     architecture: Architecture = Architecture.UNET_2D
-    """Family of networks."""
+    """`unet-2d` outlines slice by slice; `unet-3d` patch by patch, with kernels of 3x3x3;
+    `external` is trained by the sites' own program."""
     channels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=2, max_length=8)
     ] = (32, 64, 128, 256, 512)
@@ -316,21 +345,79 @@ class Network(Section):
     """Share of values dropped between the convolutions of the levels below."""
     dropout_levels: tuple[Annotated[int, Field(ge=1, le=8)], ...] = ()
     """Encoder levels with dropout, counted from 1 at full resolution."""
+    patch: Annotated[
+        tuple[Annotated[int, Field(ge=8, le=1024)], ...], Field(max_length=3), _Since(2)
+    ] = ()
+    """Slices, rows and columns (z, y, x) that `unet-3d` sees at a time; empty for the others."""
+    deep_supervision: Annotated[bool, _Since(2)] = False
+    """Outlines of the decoder levels below full resolution are trained too, each with half the
+    weight of the one above."""
+    tensors: Annotated[
+        tuple[Annotated[str, Field(pattern=TENSOR)], ...], Field(max_length=10_000), _Since(2)
+    ] = ()
+    """Of an external network, one line a tensor, such as "encoder.0.weight F32 32 4 3 3"; `brainfed
+    plan from-weights FILE` writes them."""
+    local: Annotated[tuple[str, ...], Field(max_length=10_000), _Since(2)] = ()
+    """Names of an external network's tensors that each site keeps to itself; all that are not F32
+    must be among them."""
+
+    @property
+    def n_dimensions(self) -> int:
+        """Of its convolutions: 2 or 3; of an external network 0."""
+        return {
+            Architecture.UNET_2D: 2,
+            Architecture.UNET_3D: 3,
+            Architecture.EXTERNAL: 0,
+        }[self.architecture]
+
+    @model_validator(mode="after")
+    def _external_alone_has_tensors(self) -> Self:
+        if self.architecture is not Architecture.EXTERNAL:
+            if self.tensors or self.local:
+                raise ValueError('tensors and local are for architecture = "external" alone')
+            return self
+        types = dict(line.split(" ")[:2] for line in self.tensors)
+        if not self.tensors or len(types) < len(self.tensors):
+            raise ValueError("an external network needs its tensors, each named once")
+        if unknown := [name for name in self.local if name not in types]:
+            raise ValueError(f"local names {unknown[0]!r}, which is not among the tensors")
+        for name, kind in types.items():
+            if kind != "F32" and name not in self.local:
+                raise ValueError(f"{name!r} is {kind}: only F32 is averaged, so local must name it")
+        if not set(types) - set(self.local):
+            raise ValueError("local names all tensors, so there is nothing to average")
+        return self
+
+    @model_validator(mode="after")
+    def _patch_where_3d(self) -> Self:
+        if len(self.patch) != (3 if self.architecture is Architecture.UNET_3D else 0):
+            raise ValueError("patch is three numbers (z, y, x) for unet-3d, and empty for others")
+        if self.deep_supervision and len(self.channels) < 3:
+            raise ValueError("deep_supervision needs a decoder level below full resolution")
+        return self
 
 
 class Augmentation(Section):
-    """Random changes of each training slice, drawn anew each time."""
+    """Random changes of each training slice or patch, drawn anew each time."""
 
     flip: Fraction = 0.0
     """Chance of a left-right flip."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Largest rotation in the plane, either way."""
+    """Largest rotation either way: in the plane; of a patch about each of its axes."""
     scale_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Largest scaling, either way."""
     intensity_shift: Annotated[float, Field(ge=0, le=5)] = 0.0
     """Largest shift of a modality, in standard deviations, either way."""
     intensity_scale_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """Largest scaling of a modality, either way."""
+    gamma: Annotated[float, Field(ge=0, le=4), _Since(2)] = 0.0
+    """Largest bend of the intensities: an exponent from 1 / (1 + gamma) to 1 + gamma."""
+    noise: Annotated[float, Field(ge=0, le=5), _Since(2)] = 0.0
+    """Largest standard deviation of added noise, in standard deviations of the modality."""
+    low_resolution: Annotated[float, Field(ge=1, le=8), _Since(2)] = 1.0
+    """Largest loss of resolution, as a factor of the pixel edge; 1 changes nothing."""
+    drop_modality: Annotated[Fraction, _Since(2)] = 0.0
+    """Chance that a modality of a slice or patch is left out; one always stays."""
 
 
 class Training(Section):
@@ -339,21 +426,32 @@ class Training(Section):
     loss: Loss = Loss.DICE_CE
     """`log-dice` is the paper's; `dice-ce` is batch Dice plus cross-entropy."""
     optimiser: Optimiser = Optimiser.ADAMW
-    """Its state starts anew in every round."""
+    """`sgd` has Nesterov momentum."""
+    optimiser_state: Annotated[OptimiserState, _Since(2)] = OptimiserState.RESET
+    """`reset`: its moments start anew in every round; `keep`: each site keeps its own, which never
+    leave it."""
+    momentum: Annotated[float, Field(ge=0, lt=1), _Since(2)] = 0.99
+    """Only for sgd."""
     rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """Learning rate at the start of the schedule."""
     schedule: Schedule = Schedule.COSINE
-    """`cosine` falls to zero over all rounds of the plan."""
+    """`cosine` and `polynomial` (power 0.9) fall to zero over all rounds of the plan."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Decoupled weight decay; only for adamw."""
+    """Weight decay: decoupled for adamw, added to the gradient for sgd, not for adam."""
+    clip_norm: Annotated[float, Field(ge=0, le=1e6), _Since(2)] = 0.0
+    """Largest norm of the gradient of all weights together; 0 leaves it as it is."""
+    proximal: Annotated[float, Field(ge=0, le=1e3), _Since(2)] = 0.0
+    """FedProx's mu: draws the weights towards those the round began with; 0 doesn't."""
     batch: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Slices per step."""
+    """Slices or patches per step."""
     epochs_per_round: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Passes over the training slices per round; 0 where steps_per_round is given."""
+    """Passes over the training slices per round, in 3-D as many patches as hold all voxels once; 0
+    where steps_per_round is given."""
     steps_per_round: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Optimiser steps per round; 0 where epochs_per_round is given."""
     foreground_fraction: Fraction = 0.0
-    """Share of a batch drawn from slices with tumour; 0 keeps the natural mix."""
+    """Share of a batch drawn from slices, or of patches centred on voxels, with tumour; 0 keeps
+    the natural mix."""
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
@@ -412,19 +510,12 @@ class Terms(Section):
     """Oldest brainfed that may take part."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Since:
-    """The plan format that brought a table."""
-
-    format: int
-
-
 class Plan(Section):
     """All that the parties must agree on before the start."""
 
     format: Literal[1, 2] = 2
     """Version of the plan's keys; a later one has more. Format 1 lacks the tables preparation
-    and evaluation and means what their defaults say."""
+    and evaluation and the newer keys of network and training, and means what their defaults say."""
     name: Annotated[str, Field(pattern=SLUG)]
     """Short name; begins the names of the exchanged files."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
@@ -447,41 +538,75 @@ class Plan(Section):
 
     @model_validator(mode="after")
     def _knows_its_keys(self) -> Self:
-        for name, since in _later_tables(self.format):
-            if getattr(self, name) != Plan.model_fields[name].default:
-                raise ValueError(f"the table {name} needs format = {since}, not {self.format}")
+        for later in _later_keys(Plan, self.format):
+            value: Any = self
+            for name in later.path:
+                value = getattr(value, name)
+            if value != later.default:
+                key = ".".join(later.path)
+                raise ValueError(f"{key} needs format = {later.since}, not {self.format}")
         return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        divisor = 2 ** (len(self.network.channels) - 1)
-        if any(edge % divisor for edge in self.grid.size):
+        network = self.network
+        if network.architecture is Architecture.EXTERNAL:
+            return self
+        seen, edges = ("grid.size", self.grid.size)
+        if network.patch:
+            seen, edges = ("network.patch", network.patch)
+            if any(p > n for p, n in zip(network.patch[1:], self.grid.size, strict=True)):
+                raise ValueError(
+                    f"network.patch {list(network.patch)} is larger than the slices: their rows "
+                    f"and columns are grid.size {list(self.grid.size)}"
+                )
+        divisor = 2 ** (len(network.channels) - 1)
+        if any(edge % divisor for edge in edges):
             raise ValueError(
-                f"grid.size {list(self.grid.size)} must be multiples of {divisor} "
-                f"for a network of {len(self.network.channels)} levels"
+                f"{seen} {list(edges)} must be multiples of {divisor} "
+                f"for a network of {len(network.channels)} levels"
             )
-        if self.network.norm is Norm.INSTANCE and all(n == divisor for n in self.grid.size):
+        if network.norm is Norm.INSTANCE and all(n == divisor for n in edges):
             raise ValueError(
-                f"the deepest of {len(self.network.channels)} levels is one pixel, which instance "
-                "norm makes zero: fewer network.channels, or a larger grid.size"
+                f"the deepest of {len(network.channels)} levels is one pixel, which instance "
+                f"norm makes zero: fewer network.channels, or a larger {seen}"
             )
-        if any(level > len(self.network.channels) for level in self.network.dropout_levels):
+        if any(level > len(network.channels) for level in network.dropout_levels):
             raise ValueError("network.dropout_levels names a level that the network lacks")
         return self
 
 
-def _later_tables(plan_format: int) -> Iterator[tuple[str, int]]:
-    """Tables that a plan of this format lacks, and the format that brought them."""
-    for name, field in Plan.model_fields.items():
-        for mark in field.metadata:
-            if isinstance(mark, _Since) and mark.format > plan_format:
-                yield name, mark.format
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """A table or key that a plan format lacks."""
+
+    path: tuple[str, ...]
+    since: int
+    default: Any
+
+
+def _later_keys(
+    section: type[BaseModel], plan_format: int, prefix: tuple[str, ...] = ()
+) -> Iterator[_Later]:
+    """Tables and keys that a plan of this format lacks."""
+    for name, field in section.model_fields.items():
+        path = (*prefix, name)
+        since = max((m.format for m in field.metadata if isinstance(m, _Since)), default=1)
+        if since > plan_format:
+            yield _Later(path, since, field.default)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _later_keys(field.annotation, plan_format, path)
 
 
 def _content(plan: Plan, only: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The plan's keys as plain data, those that its format lacks left out (decision 9)."""
-    later = {name for name, _ in _later_tables(plan.format)}
-    return plan.model_dump(mode="json", include=set(only) if only else None, exclude=later)
+    content = plan.model_dump(mode="json", include=set(only) if only else None)
+    for later in _later_keys(Plan, plan.format):
+        table = content
+        for name in later.path[:-1]:
+            table = table.get(name, {})
+        table.pop(later.path[-1], None)
+    return content
 
 
 DATA_SECTIONS = ("cohort", "scans", "preparation", "grid", "intensity", "split")

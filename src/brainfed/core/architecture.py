@@ -8,7 +8,7 @@ import hashlib
 import math
 
 from brainfed.core import canonical
-from brainfed.plan import Norm, Plan, render
+from brainfed.plan import Architecture, Network, Norm, Plan, render
 
 TensorTable = dict[str, tuple[int, ...]]
 """Shape of each float32 tensor by name, in name order."""
@@ -17,15 +17,21 @@ TensorTable = dict[str, tuple[int, ...]]
 def tensor_table(plan: Plan) -> TensorTable:
     """Names and shapes of the plan's weights, in name order.
 
-    Convolutions are `(out, in, 3, 3)`, the last one `(region, channel, 1, 1)`; level 1 is full
-    resolution. A decoder level reads the upsampled level below beside its skip connection.
+    Convolutions are `(out, in, 3, 3)`, the heads `(region, channel, 1, 1)`, in 3-D with one edge
+    more; level 1 is full resolution. A decoder level reads the upsampled level below beside its
+    skip connection; with deep supervision each below full resolution has a head of its own. Of an
+    external network they are the plan's `tensors` without those that stay `local`.
     """
-    channels = plan.network.channels
+    network = plan.network
+    if network.architecture is Architecture.EXTERNAL:
+        shapes = external_shapes(network)
+        return {name: shapes[name] for name in sorted(shapes) if name not in network.local}
+    channels, n = network.channels, network.n_dimensions
     table: TensorTable = {}
 
     def block(name: str, n_in: int, n_out: int) -> None:
         for conv, width in (("1", n_in), ("2", n_out)):
-            table[f"{name}.conv{conv}.weight"] = (n_out, width, 3, 3)
+            table[f"{name}.conv{conv}.weight"] = (n_out, width, *(3,) * n)
             table[f"{name}.conv{conv}.bias"] = (n_out,)
             if plan.network.norm is Norm.INSTANCE:
                 table[f"{name}.norm{conv}.weight"] = (n_out,)
@@ -37,9 +43,19 @@ def tensor_table(plan: Plan) -> TensorTable:
         n_in = n_out
     for level in range(len(channels) - 1, 0, -1):
         block(f"decoder.level{level}", channels[level] + channels[level - 1], channels[level - 1])
-    table["head.weight"] = (len(plan.scans.regions), channels[0], 1, 1)
-    table["head.bias"] = (len(plan.scans.regions),)
+    heads = {"head": channels[0]}
+    if network.deep_supervision:
+        heads |= {f"deep.level{level}": channels[level - 1] for level in range(2, len(channels))}
+    for name, width in heads.items():
+        table[f"{name}.weight"] = (len(plan.scans.regions), width, *(1,) * n)
+        table[f"{name}.bias"] = (len(plan.scans.regions),)
     return dict(sorted(table.items()))
+
+
+def external_shapes(network: Network) -> TensorTable:
+    """Shape of every tensor of an external network by name, those that stay local too."""
+    lines = [line.split(" ") for line in network.tensors]
+    return {name: tuple(int(edge) for edge in edges) for name, _, *edges in lines}
 
 
 def n_parameters(table: TensorTable) -> int:
