@@ -1,31 +1,35 @@
-"""A federation over the real scans of ../shared/data/lgg-sites, by the commands alone.
+"""Real scans by the commands alone: pooled training and a federation on ../shared/data/lgg-sites.
 
-`make lgg` runs it: a workspace per site, two sites at a time with one thread each. It can be
-stopped and run again at any point: the workspaces are the state. The pooled run of the same number
-of sample passes is done in memory with the same training step, on the union of the sites' training
-patients. At the end it writes docs/results/lgg.md. Weights, scans and pictures stay in the folder.
+`make lgg` runs it: a workspace per site, two sites at a time with one thread each; then, in a
+workspace of all patients, the same number of sample passes in one round, pooled. `make lgg-folds`
+is the cross-validation. Each can be stopped and run again at any point: the workspaces are the
+state. At the end it writes docs/results/lgg.md. Weights, scans and pictures stay in the folder.
 """
 
 import json
-import platform
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from brainfed import plan as plans
+from brainfed.formats import dataset
+from brainfed.formats.dataset import SplitFile, Subset
+from brainfed.plan import Plan
+
 SCANS = REPO.parent / "shared" / "data" / "lgg-sites"
 PLAN = REPO / "plans" / "lgg.toml"
-RESULT = REPO / "docs" / "results" / "lgg.md"
-TRIALS = REPO / "docs" / "results" / "lgg-trials.md"
 COORDINATOR, SITES, EVALUATES_ONLY = "uni-lead", ("cs", "du", "fg", "ht"), "ez"
+POOLED, POOLED_COORDINATOR = "pooled", "pooled-lead"
 JOBS = 2
-AIM_DICE, AIM_MINUTES = 0.78, 30
 
 
 def brainfed(folder: Path, *words: str) -> dict[str, Any]:
@@ -42,35 +46,13 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def main(root: Path) -> None:
-    """Do what is left to do."""
-    if not SCANS.is_dir():
-        sys.exit(f"The real scans are not here: {SCANS}")
-    root.mkdir(parents=True, exist_ok=True)
-    with Journal(root / "journal.json") as journal:
-        set_up(root, journal)
-        federate(root, journal)
-        pooled(root, journal)
-        open_test(root, journal)
-        write_result(journal)
-    say(f"written: {RESULT}")
-
-
 class Journal(dict[str, Any]):
     """What has been measured so far, kept in a file so that the script can be stopped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(json.loads(path.read_text()) if path.exists() else {})
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.save()
-
-    def save(self) -> None:
-        self.path.write_text(json.dumps(self, indent=1))
 
     def once(self, key: str, work: Callable[[], Any]) -> Any:
         """Do a piece of work if it hasn't been done, and note result and seconds."""
@@ -78,47 +60,49 @@ class Journal(dict[str, Any]):
             start = time.monotonic()
             value = work()
             self[key] = {"value": value, "seconds": time.monotonic() - start}
-            self.save()
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps(self, indent=1))
+            new.replace(self.path)
         return self[key]["value"]
 
 
 def in_parallel(work: Callable[[str], Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Do one piece of work for each site, two at a time."""
+    """Do one piece of work for each name, two at a time."""
     with ThreadPoolExecutor(JOBS) as pool:
         return dict(zip(names, pool.map(work, names), strict=True))
 
 
-def set_up(root: Path, journal: Journal) -> None:
-    """Workspaces, roster, start, cases and splits."""
-    coordinator, everyone = root / COORDINATOR, (*SITES, EVALUATES_ONLY)
-    for name in (COORDINATOR, *everyone):
-        folder = root / name
-        folder.mkdir(exist_ok=True)
-        if not (folder / "brainfed.toml").exists():
-            role = "coordinator" if name == COORDINATOR else "site"
-            journal[f"init {name}"] = brainfed(folder, "init", role, "--name", name)
-    if not (coordinator / "federation" / "start.json").exists():
-        enrolments, fingerprints = [], []
-        for name in everyone:
+def training_words(threads: int) -> tuple[str, ...]:
+    """How a site trains here; `PRECISION=bf16` where the processor has the units for it."""
+    precision = os.environ.get("PRECISION")
+    how = ("--precision", precision) if precision else ()
+    return ("train-round", "--device", "cpu", "--threads", str(threads), *how)
+
+
+def begin(
+    root: Path, journal: Journal, coordinator: str, sites: tuple[str, ...], plan: Path
+) -> None:
+    """Workspaces, roster and start; every site has joined."""
+    for name in (coordinator, *sites):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        if not (root / name / "brainfed.toml").exists():
+            role = "coordinator" if name == coordinator else "site"
+            made = brainfed(root / name, "init", role, "--name", name)
+            journal.once(f"fingerprint {name}", lambda made=made: made["fingerprint"])
+    if not (root / coordinator / "federation" / "start.json").exists():
+        enrolments, words = [], []
+        for name in sites:
             enrolments.append(str(root / name / "outbox" / f"{name}.enrolment.json"))
-            fingerprints += ["--fingerprint", journal[f"init {name}"]["fingerprint"]]
-        brainfed(coordinator, "admit", *enrolments, *fingerprints)
-    brainfed(coordinator, "start", str(PLAN))
-    for name in everyone:
-        hand_over(root, COORDINATOR, name, journal[f"init {COORDINATOR}"]["fingerprint"])
-    say("preprocess")
-
-    def prepare(name: str) -> Any:
-        words = ("--labels", "whole-tumour", "--spacing-nominal")
-        brainfed(root / name, "preprocess", str(SCANS / name.upper()), *words)
-        return brainfed(root / name, "split")
-
-    journal.once("prepare", lambda: in_parallel(prepare, everyone))
+            words += ["--fingerprint", journal[f"fingerprint {name}"]["value"]]
+        brainfed(root / coordinator, "admit", *enrolments, *words)
+    brainfed(root / coordinator, "start", str(plan))
+    for name in sites:
+        hand_over(root, coordinator, name, journal[f"fingerprint {coordinator}"]["value"])
 
 
 def hand_over(root: Path, sender: str, receiver: str, fingerprint: str | None = None) -> None:
     """Carry the sender's outbox to the receiver on a stick."""
-    stick = root / "stick"
+    stick = root / f"stick-{sender}-{receiver}"
     stick.mkdir(exist_ok=True)
     for old in stick.iterdir():
         old.unlink()
@@ -127,37 +111,58 @@ def hand_over(root: Path, sender: str, receiver: str, fingerprint: str | None = 
     brainfed(root / receiver, "import", str(stick), *words)
 
 
-def federate(root: Path, journal: Journal) -> None:
-    """Rounds until the plan's number is reached."""
-    coordinator = root / COORDINATOR
+def prepare(place: Path, scans: Path) -> dict[str, Any]:
+    """Cases and split of one workspace."""
+    brainfed(
+        place, "preprocess", str(scans), "--labels", "whole-tumour", "--spacing-nominal"
+    )
+    return brainfed(place, "split")
 
-    def train(name: str) -> Any:
-        return brainfed(root / name, "train-round", "--threads", "1", "--device", "cpu")
 
-    while True:
-        status = brainfed(coordinator, "status")
-        number = status["closed_round"] + 1
-        if number > status["rounds_planned"]:
-            break
+def all_scans(root: Path, sites: tuple[str, ...]) -> Path:
+    """A folder of links to the case folders of these sites."""
+    folder = root / f"scans-{len(sites)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sites:
+        for case in sorted((SCANS / name.upper()).iterdir()):
+            if not (folder / case.name).exists():
+                (folder / case.name).symlink_to(case)
+    return folder
 
-        def one_round(number: int = number) -> Any:
-            trained = in_parallel(train, SITES)
-            for name in SITES:
-                hand_over(root, name, COORDINATOR)
-            closed = brainfed(coordinator, "aggregate")
-            for name in (*SITES, EVALUATES_ONLY):
-                hand_over(root, COORDINATOR, name)
-            return {"trained": trained, "parts": closed["parts"]}
 
-        value = journal.once(f"round {number}", one_round)
-        before = weighted_dice({n: dice_of(t["incoming"]) for n, t in value["trained"].items()})
-        after = weighted_dice({n: dice_of(t["result"]) for n, t in value["trained"].items()})
-        say(f"round {number}: incoming {before:.3f}, the sites' own {after:.3f}")
+def pooled_plan(root: Path, plan: Plan) -> Path:
+    """The plan with one site and one round of as many passes as all rounds have."""
+    training = plan.training.model_copy(
+        update={"epochs_per_round": plan.training.epochs_per_round * plan.rounds}
+    )
+    changed = plan.model_copy(
+        update={
+            "name": "lgg-pooled",
+            "rounds": 1,
+            "training": training,
+            "participation": plan.participation.model_copy(update={"quorum_sites": 1}),
+        }
+    )
+    path = root / "lgg-pooled.toml"
+    path.write_text(plans.render(changed))
+    return path
 
-    def evaluate(name: str) -> Any:
-        return brainfed(root / name, "evaluate", "--device", "cpu")
 
-    journal.once("final", lambda: in_parallel(evaluate, (*SITES, EVALUATES_ONLY)))
+def share_the_split(root: Path) -> None:
+    """Give the patients of the pooled workspace the subsets that they have at their sites."""
+    subsets = {}
+    for name in SITES:
+        data = root / name / "data"
+        assigned = dataset.read_split(data).assignments
+        for entry in dataset.read_whole_index(data).cases:
+            subsets[entry.source_digest] = assigned[entry.patient]
+    data = root / POOLED / "data"
+    old = dataset.read_split(data)
+    assignments = {
+        entry.patient: subsets[entry.source_digest]
+        for entry in dataset.read_whole_index(data).cases
+    }
+    dataset.write_split(data, SplitFile(rule=old.rule, seed=old.seed, assignments=assignments))
 
 
 def dice_of(summaries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -171,72 +176,57 @@ def weighted_dice(by_site: dict[str, dict[str, Any]]) -> float:
     return float(sum(summary["n"] * summary["mean"] for summary in by_site.values()) / n)
 
 
-def pooled(root: Path, journal: Journal) -> None:
-    """Training on the union, as many sample passes as the federation, scored as the sites were."""
-    import torch
+def federate(root: Path, journal: Journal) -> None:
+    """Rounds until the plan's number is reached, then the last global weights on validation."""
+    coordinator = root / COORDINATOR
 
-    from brainfed import plan as plans
-    from brainfed.core.unet import initial_weights
-    from brainfed.formats.dataset import Subset
-    from brainfed.steps.score_cases import entries_of, read_cases
-    from brainfed.steps.train import train_from
+    def train(name: str) -> Any:
+        return brainfed(root / name, *training_words(threads=1))
 
-    plan = plans.load(PLAN)
-    settings = plan.training
-    if settings.steps_per_round:
-        # Every site does these steps in a round, so the pooled run does them for each site.
-        steps = settings.steps_per_round * len(SITES)
-        plan = plan.model_copy(
-            update={"training": settings.model_copy(update={"steps_per_round": steps})}
-        )
+    while (number := brainfed(coordinator, "status")["closed_round"] + 1) <= plans.load(
+        PLAN
+    ).rounds:
 
-    def cases(subset: Subset) -> list[Any]:
-        found = []
-        for name in SITES:
-            data = root / name / "data"
-            found += list(read_cases(data, entries_of(data, plan, subset), plan))
-        return found
+        def one_round() -> Any:
+            trained = in_parallel(train, SITES)
+            for name in SITES:
+                hand_over(root, name, COORDINATOR)
+            brainfed(coordinator, "aggregate")
+            for name in (*SITES, EVALUATES_ONLY):
+                hand_over(root, COORDINATOR, name)
+            return trained
 
-    def work() -> Any:
-        weights: Any = initial_weights(plan)
-        kept = root / "pooled.pt.npz"
-        training, validation = cases(Subset.TRAIN), cases(Subset.VALIDATION)
-        rows: list[list[Any]] = []
-        for number in range(1, plan.rounds + 1):
-            last = number == plan.rounds
-            trained = train_from(
-                weights,
-                plan,
-                training=training,
-                validation=validation if last or number % 3 == 0 else (),
-                round_number=number,
-                threads=torch.get_num_threads(),
-                device="cpu",
-            )
-            weights = trained.weights
-            scores = [row.dice for row in trained.result]
-            if scores:
-                say(f"pooled {number}: {statistics.fmean(scores):.3f}")
-                rows.append([number, scores])
-        import numpy as np
+        trained = journal.once(f"round {number}", one_round)
+        before = weighted_dice({name: dice_of(t["incoming"]) for name, t in trained.items()})
+        after = weighted_dice({name: dice_of(t["result"]) for name, t in trained.items()})
+        say(f"round {number}: incoming {before:.3f}, the sites' own {after:.3f}")
 
-        np.savez(kept, **weights)
-        return rows
+    def evaluate(name: str) -> Any:
+        return brainfed(root / name, "evaluate", "--device", "cpu")
 
-    say("pooled")
-    journal.once("pooled", work)
+    journal.once("final", lambda: in_parallel(evaluate, (*SITES, EVALUATES_ONLY)))
+
+
+def pool(root: Path, journal: Journal) -> None:
+    """One round over the union of the training patients, scored on that of the validation ones."""
+    place, coordinator = root / POOLED, root / POOLED_COORDINATOR
+    done = journal.once("pooled", lambda: brainfed(place, *training_words(threads=JOBS)))
+    say(f"pooled: {dice_of(done['result'])['mean']:.3f}")
+    if brainfed(coordinator, "status")["closed_round"] == 0:
+        hand_over(root, POOLED, POOLED_COORDINATOR)
+        brainfed(coordinator, "aggregate")
+    hand_over(root, POOLED_COORDINATOR, POOLED)
+    words = ("evaluate", "--device", "cpu")
+    journal.once("pooled validation", lambda: brainfed(place, *words))
+    journal.once("pooled test", lambda: brainfed(place, *words, "--subset", "test", "--yes"))
 
 
 def open_test(root: Path, journal: Journal) -> None:
     """The round that is best on validation, on the test patients, once."""
-    from brainfed.formats.dataset import Subset
-
     best = best_round(journal)
-    folder = f"rounds/r{best:04d}"
 
     def test(name: str) -> Any:
-        weights = next((root / name / folder).glob("*.global.safetensors"))
-        words = ("--subset", Subset.TEST, "--weights", str(weights), "--yes", "--device", "cpu")
+        words = ("--subset", Subset.TEST, "--round", str(best), "--yes", "--device", "cpu")
         return brainfed(root / name, "evaluate", *words)
 
     journal.once("test", lambda: in_parallel(test, SITES))
@@ -247,7 +237,7 @@ def dice_by_round(journal: Journal) -> dict[int, dict[str, dict[str, Any]]]:
     found = {}
     rounds = sorted(int(key.split()[1]) for key in journal if key.startswith("round "))
     for number in rounds:
-        trained = journal[f"round {number}"]["value"]["trained"]
+        trained = journal[f"round {number}"]["value"]
         found[number - 1] = {name: dice_of(trained[name]["incoming"]) for name in SITES}
     final = journal["final"]["value"]
     found[rounds[-1]] = {name: dice_of(final[name]["summaries"]) for name in SITES}
@@ -260,70 +250,46 @@ def best_round(journal: Journal) -> int:
     return max(found, key=lambda number: (weighted_dice(found[number]), -number))
 
 
-def write_result(journal: Journal) -> None:
-    """Write docs/results/lgg.md: numbers only, nothing of a patient."""
-    found = dice_by_round(journal)
-    best = best_round(journal)
-    minutes = sum(journal[key]["seconds"] for key in journal if key.startswith("round ")) / 60
-    everything = minutes + sum(journal[key]["seconds"] for key in ("prepare", "final", "test")) / 60
-    ez = dice_of(journal["final"]["value"][EVALUATES_ONLY]["summaries"])
-    test = journal["test"]["value"]
-    scores = sorted(row["dice"] for name in SITES for row in test[name]["rows"])
-    pooled_rows = journal["pooled"]["value"]
-    table = [
-        "| round | " + " | ".join(name.upper() for name in SITES) + " | all patients | minutes |",
-        "|---|" + "---|" * (len(SITES) + 2),
-    ]
-    spent = 0.0
-    for number, by_site in found.items():
-        spent += journal[f"round {number}"]["seconds"] / 60 if number else 0
-        cells = [f"{by_site[name]['mean']:.3f}" for name in SITES]
-        cells += [f"{weighted_dice(by_site):.3f}", f"{spent:.1f}"]
-        table.append(f"| {number} | " + " | ".join(cells) + " |")
-    n_validation = ", ".join(f"{name.upper()} {found[0][name]['n']}" for name in SITES)
-    n_test = ", ".join(f"{n.upper()} {dice_of(test[n]['summaries'])['n']}" for n in SITES)
-    by_site = ", ".join(
-        f"{name.upper()} {dice_of(test[name]['summaries'])['mean']:.3f}" for name in SITES
+def patient_dices(evaluated: dict[str, Any]) -> list[float]:
+    """Of each case that `brainfed evaluate` scored, the lowest first; here a patient has one."""
+    return sorted(row["values"]["dice"] for row in evaluated["rows"])
+
+
+def spread(values: list[float]) -> str:
+    """Mean, median and the share of misses, in words."""
+    low = sum(value < 0.5 for value in values)
+    return (
+        f"mean {statistics.fmean(values):.3f}, median {statistics.median(values):.3f}, standard "
+        f"deviation {statistics.stdev(values):.3f}, {low} of {len(values)} under 0.5"
     )
-    spread = f"standard deviation {statistics.stdev(scores):.3f}"
-    misses = sum(score < 0.5 for score in scores)
-    is_reached = weighted_dice(found[best]) >= AIM_DICE and minutes <= AIM_MINUTES
-    verdict = "reached" if is_reached else "**not reached**"
-    pooled_last = statistics.fmean(pooled_rows[-1][1])
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(
-        f"""# A federation over real scans
 
-Made by `make lgg` on {time.strftime("%Y-%m-%d")}: four real institutions of `lgg-sites` train, EZ
-(one patient) evaluates only; whole tumour (the FLAIR abnormality). Two sites at a time, one thread
-each, on {platform.machine()} with {JOBS} cores, no GPU; Python {platform.python_version()}, torch
-{version("torch")}, numpy {version("numpy")}, brainfed {version("brainfed")}. Every step by the
-commands, a workspace per site, files carried by export and import. One seed. The plan:
-`plans/lgg.toml`. A Dice on this set can't be compared with a Dice on BraTS.
 
-**Validation Dice of the global weights, per patient, 3-D** (patients: {n_validation}), and the
-minutes since the start of the first round.
+def main(root: Path) -> None:
+    """Do what is left to do."""
+    if not SCANS.is_dir():
+        sys.exit(f"The real scans are not here: {SCANS}")
+    from tests.lgg_result import write_result
 
-{chr(10).join(table)}
-
-Best round on validation: {best}, {weighted_dice(found[best]):.3f}. The aim, {AIM_DICE:.2f} within
-{AIM_MINUTES} minutes, is {verdict}. All rounds took {minutes:.1f}
-minutes (training, scoring before and after, export, import, aggregation); with preprocessing and
-evaluation {everything:.1f} minutes. EZ's one patient under the last global weights:
-{ez["mean"]:.3f}.
-
-**Pooled**, the same number of sample passes and the same recipe on the union of the training
-patients, same validation patients: {pooled_last:.3f} at the end
-({"; ".join(f"after {n} of the rounds' passes {statistics.fmean(s):.3f}" for n, s in pooled_rows)}),
-in {journal["pooled"]["seconds"] / 60:.1f} minutes with both cores.
-
-**Test**, opened once, with the round chosen on validation (patients: {n_test}): mean
-{statistics.fmean(scores):.3f}, median {statistics.median(scores):.3f}, {spread}, {misses} of
-{len(scores)} under 0.5; by site {by_site}.
-
-How the recipe was chosen, and every configuration that was tried: [lgg-trials.md](lgg-trials.md).
-"""
+    journal = Journal(root / "journal.json")
+    plan = plans.load(PLAN)
+    begin(root, journal, COORDINATOR, (*SITES, EVALUATES_ONLY), PLAN)
+    begin(root, journal, POOLED_COORDINATOR, (POOLED,), pooled_plan(root, plan))
+    say("preprocess")
+    journal.once(
+        "prepare",
+        lambda: in_parallel(
+            lambda name: prepare(root / name, SCANS / name.upper()), (*SITES, EVALUATES_ONLY)
+        ),
     )
+    journal.once("prepare pooled", lambda: prepare(root / POOLED, all_scans(root, SITES)))
+    share_the_split(root)
+    say("pooled")
+    pool(root, journal)
+    say("federation")
+    federate(root, journal)
+    open_test(root, journal)
+    write_result(root)
+    say("written: docs/results/lgg.md")
 
 
 if __name__ == "__main__":

@@ -285,3 +285,77 @@ def test_an_atlas_needs_its_file_and_digest_and_no_other_space_has_one() -> None
     ):
         with pytest.raises(ValueError, match="atlas"):
             a_plan(preparation=wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[network]\npatch = [16, 16, 16]\narchitecture = 'unet-3d'", "network.patch"),
+        ("[network]\ndeep_supervision = true", "network.deep_supervision"),
+        ("[training]\nclip_norm = 1.0", "training.clip_norm"),
+        ("[training]\noptimiser_state = 'keep'", "training.optimiser_state"),
+        ("[training.augmentation]\ngamma = 0.5", "training.augmentation.gamma"),
+    ],
+)
+def test_a_key_that_came_later_is_refused_in_an_old_plan_and_not_written_there(
+    text: str, key: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        plans.parse(FORMAT_1 + text.encode())
+    assert f"{key} needs format = 2" in str(caught.value.expected)
+    assert key in plans.flat(plans.parse(b'name = "a"\n'))
+    assert key not in plans.flat(plans.parse(FORMAT_1))
+
+
+def test_an_old_plan_knows_new_words_of_its_keys() -> None:
+    plan = plans.parse(FORMAT_1 + b"[training]\noptimiser = 'sgd'\nschedule = 'polynomial'\n")
+    assert plan.training.momentum == 0.99
+    assert plans.parse(plans.render(plan).encode()) == plan
+
+
+THREE_D = {"architecture": "unet-3d", "channels": (2, 3, 4), "patch": (8, 16, 16)}
+
+
+def test_a_3d_network_needs_a_patch_that_fits_and_no_other_has_one() -> None:
+    assert a_plan(network=THREE_D).network.n_dimensions == 3
+    # The grid needs to be no multiple: it is the patch that is halved.
+    assert a_plan(network=THREE_D, grid={"size": (33, 35)}).grid.size == (33, 35)
+    for wrong, reason in (
+        ({**THREE_D, "patch": ()}, "three numbers"),
+        ({**THREE_D, "patch": (16, 16)}, "three numbers"),
+        ({**THREE_D, "architecture": "unet-2d"}, "empty for others"),
+        ({**THREE_D, "patch": (8, 16, 18)}, "multiples of 4"),
+        ({**THREE_D, "patch": (8, 64, 16)}, "larger than the slices"),
+        ({**THREE_D, "channels": (2, 3, 4, 5), "patch": (8, 8, 8), "norm": "instance"}, "one"),
+        ({**THREE_D, "channels": (2, 3), "deep_supervision": True}, "decoder level below"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            a_plan(network=wrong)
+
+
+EXTERNAL = {
+    "architecture": "external",
+    "tensors": ("a.weight F32 4 1 3 3", "a.bias F32 4", "steps I64", "mine.weight F32 2"),
+    "local": ("steps", "mine.weight"),
+}
+
+
+def test_an_external_network_is_its_tensors() -> None:
+    plan = a_plan(network=EXTERNAL, grid={"size": (33, 35)})
+    assert plan.network.n_dimensions == 0
+    assert plans.parse(plans.render(plan).encode()) == plan
+    for wrong, reason in (
+        ({**EXTERNAL, "tensors": ()}, "needs its tensors"),
+        ({**EXTERNAL, "tensors": (*EXTERNAL["tensors"], "a.bias F32 5")}, "named once"),
+        ({**EXTERNAL, "local": ("steps", "other")}, "'other'"),
+        ({**EXTERNAL, "local": ("mine.weight",)}, "'steps' is I64"),
+        (
+            {**EXTERNAL, "local": ("steps", "mine.weight", "a.weight", "a.bias")},
+            "nothing to average",
+        ),
+        ({**EXTERNAL, "architecture": "unet-2d"}, "external"),
+        ({"architecture": "external", "tensors": ('a" F32 4',)}, "pattern"),
+        ({"architecture": "external", "tensors": ("a F32 0",)}, "pattern"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            a_plan(network=wrong)

@@ -58,3 +58,33 @@ def test_another_network_has_another_digest(change: dict[str, object]) -> None:
 
 def test_a_plan_that_differs_elsewhere_has_the_same_network() -> None:
     assert network_digest(a_plan(rounds=7, training={"rate": 0.5})) == network_digest(a_plan())
+
+
+def test_a_3d_network_has_kernels_of_27_voxels_and_a_deep_head_for_each_level_below() -> None:
+    network = {"architecture": "unet-3d", "channels": (2, 3, 4, 5), "patch": (8, 16, 16)}
+    flat, deep = (
+        tensor_table(a_plan(network={**network, "deep_supervision": answer}))
+        for answer in (False, True)
+    )
+    assert flat["encoder.level1.conv1.weight"] == (2, 1, 3, 3, 3)
+    assert flat["head.weight"] == (1, 2, 1, 1, 1)
+    added = {name: deep[name] for name in set(deep) - set(flat)}
+    assert added == {
+        "deep.level2.weight": (1, 3, 1, 1, 1),
+        "deep.level2.bias": (1,),
+        "deep.level3.weight": (1, 4, 1, 1, 1),
+        "deep.level3.bias": (1,),
+    }
+
+
+def test_the_table_of_an_external_network_is_what_does_not_stay_local() -> None:
+    network = {
+        "architecture": "external",
+        "tensors": ("b.weight F32 4 1 3 3", "a F32", "steps I64", "mine.weight F32 2"),
+        "local": ("steps", "mine.weight"),
+    }
+    plan = a_plan(network=network)
+    assert tensor_table(plan) == {"a": (), "b.weight": (4, 1, 3, 3)}
+    assert n_parameters(tensor_table(plan)) == 37
+    kept_more = a_plan(network={**network, "local": ("steps", "mine.weight", "a")})
+    assert network_digest(kept_more) != network_digest(plan)
