@@ -10,7 +10,7 @@ FUZZ ?= work/fuzz
 FUZZ_SECONDS ?= 600
 PEERS ?= work/peers
 
-.PHONY: demo test test-slow fuzz fuzz-parsers lgg bench bench-preprocess bench-evaluate study-registration docs clean
+.PHONY: demo test test-slow fuzz fuzz-parsers lgg lgg-folds study-losses bench bench-preprocess bench-evaluate bench-train study-registration overfit-3d docs clean
 
 demo: $(READY)
 	$(BIN)/brainfed demo --out $(OUT)
@@ -40,9 +40,17 @@ fuzz-parsers: $(READY)
 	    -artifact_prefix=$(FUZZ)/crash-$$target- || exit 1; \
 	done
 
-# A federation over the real scans of ../shared/data/lgg-sites; resumable.
+# The real scans of ../shared/data/lgg-sites, pooled and as a federation; then five-fold
+# cross-validation, and the losses beside each other. All can be stopped and go on. PRECISION=bf16
+# where the processor has the units for it takes half the time.
 lgg: $(READY)
 	$(BIN)/python tests/lgg.py $(LGG)
+
+lgg-folds: $(READY)
+	$(BIN)/python tests/lgg_folds.py $(LGG)
+
+study-losses: $(READY)
+	$(BIN)/python tests/benchmarks/study_losses.py $(LGG)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_help.py
@@ -63,9 +71,18 @@ bench-evaluate: $(READY)
 	$(BIN)/python tests/benchmarks/bench_evaluate.py
 	$(BIN)/python tests/benchmarks/bench_evaluate_many.py
 
+# A training step beside nnU-Net's, which gets an environment of its own, and MONAI's; on a GPU
+# where there is one. About 8 minutes.
+bench-train: $(READY)
+	$(BIN)/python tests/benchmarks/bench_train.py --work $(PEERS)
+
 # A hundred simulated pairs in the normal and a hundred in the hard range; an hour on one core.
 study-registration: $(READY)
 	$(BIN)/python tests/benchmarks/study_registration.py
+
+# The 3-D network learns two real cases by heart, and predicts four; about 15 minutes on one core.
+overfit-3d: $(READY)
+	$(BIN)/python -m tests.benchmarks.overfit_3d
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

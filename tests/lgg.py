@@ -113,9 +113,7 @@ def hand_over(root: Path, sender: str, receiver: str, fingerprint: str | None = 
 
 def prepare(place: Path, scans: Path) -> dict[str, Any]:
     """Cases and split of one workspace."""
-    brainfed(
-        place, "preprocess", str(scans), "--labels", "whole-tumour", "--spacing-nominal"
-    )
+    brainfed(place, "preprocess", str(scans), "--labels", "whole-tumour", "--spacing-nominal")
     return brainfed(place, "split")
 
 
@@ -210,7 +208,7 @@ def federate(root: Path, journal: Journal) -> None:
 def pool(root: Path, journal: Journal) -> None:
     """One round over the union of the training patients, scored on that of the validation ones."""
     place, coordinator = root / POOLED, root / POOLED_COORDINATOR
-    done = journal.once("pooled", lambda: brainfed(place, *training_words(threads=JOBS)))
+    done = journal.once("pooled", lambda: brainfed(place, *training_words(threads=1)))
     say(f"pooled: {dice_of(done['result'])['mean']:.3f}")
     if brainfed(coordinator, "status")["closed_round"] == 0:
         hand_over(root, POOLED, POOLED_COORDINATOR)

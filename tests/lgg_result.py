@@ -63,12 +63,12 @@ def _missing(what: str, target: str) -> str:
 def _head() -> str:
     return f"""# Real scans: pooled, federated, cross-validated
 
-Made by `make lgg` and `make lgg-folds` on {time.strftime("%Y-%m-%d")} from the low-grade-glioma scans
-of `lgg-sites`; whole tumour (the FLAIR abnormality). {platform.machine()} with {JOBS} cores, no GPU;
-Python {platform.python_version()}, torch {version("torch")}, numpy {version("numpy")}, brainfed
-{version("brainfed")}. Every step by the commands; the plan is `plans/lgg.toml`. One seed. Dice is 3-D,
-per patient, at threshold 0.5 on the plan's grid. A Dice on this set can't be compared with a Dice on
-BraTS. Other work ran on the same two cores at times, so minutes are upper bounds.
+Made by `make lgg` and `make lgg-folds` on {time.strftime("%Y-%m-%d")} from the low-grade-glioma
+scans of `lgg-sites`; whole tumour (the FLAIR abnormality). {platform.machine()} with {JOBS} cores,
+no GPU; Python {platform.python_version()}, torch {version("torch")}, numpy {version("numpy")},
+brainfed {version("brainfed")}. Every step by the commands; the plan is `plans/lgg.toml`. One seed.
+Dice is 3-D, per patient, at threshold 0.5 on the plan's grid. A Dice on this set can't be compared
+with a Dice on BraTS. Other work ran on the same two cores at times, so minutes are upper bounds.
 """
 
 
@@ -90,7 +90,7 @@ def _pooled(root: Path, runs: Journal) -> str:
     return f"""## Pooled
 
 One `train-round` over the union of the sites' training patients, {trained["n_steps"]} steps on
-{JOBS} threads, {trained["precision"]}: **{minutes:.1f} minutes**, scoring before and after included.
+{JOBS} threads, {trained["precision"]}: **{minutes:.1f} minutes**, with scoring before and after.
 Validation ({len(validation)} patients): {spread(validation)}. The aim, a mean of {AIM_POOLED:.2f}
 within an hour, is {reached}.
 
@@ -130,16 +130,16 @@ def _federated(runs: Journal) -> str:
     share = weighted_dice(found[last]) / pooled
     return f"""## Federated
 
-The same passes over the training slices, in {last} rounds of the four sites that can be split; EZ (one
-patient) evaluates only. Two sites at a time, one thread each; files carried by export and import.
-Validation Dice of the global weights (patients: {n_validation}):
+The same passes over the training slices, in {last} rounds of the four sites that can be split; EZ
+(one patient) evaluates only. Two sites at a time, one thread each; files carried by export and
+import. Validation Dice of the global weights (patients: {n_validation}):
 
 {chr(10).join(table)}
 
-After the last round: {spread(validation)}. That is {share:.1%} of the pooled {pooled:.3f} on the same
-patients; the aim, at least {AIM_FEDERATED:.0%}, is {verdict(share >= AIM_FEDERATED)}. All rounds took
-{minutes:.1f} minutes (training, scoring before and after, export, import, aggregation). EZ's one
-patient under the last global weights: {ez["mean"]:.3f}.
+After the last round: {spread(validation)}. That is {share:.1%} of the pooled {pooled:.3f} on the
+same patients; the aim, at least {AIM_FEDERATED:.0%}, is {verdict(share >= AIM_FEDERATED)}. All
+rounds took {minutes:.1f} minutes (training, scoring before and after, export, import, aggregation).
+EZ's one patient under the last global weights: {ez["mean"]:.3f}.
 
 **Test**, opened once, with the round that is best on validation, {best}: {spread(scores)}; by site
 {by_site}.
@@ -194,8 +194,8 @@ def _folds(root: Path, folds: dict[str, Any]) -> str:
     reached = verdict(statistics.fmean(scores) >= AIM_FOLDS)
     return f"""## Five-fold cross-validation over all {len(rows)} patients
 
-The pooled recipe on four fifths, scored on the fifth that took no part, one thread a fold, two folds
-at a time; the last weights, nothing chosen on the scored patients.
+The pooled recipe on four fifths, scored on the fifth that took no part, one thread a fold, two
+folds at a time; the last weights, nothing chosen on the scored patients.
 
 | fold | patients | mean Dice | median | under {MISSED} | minutes |
 |---|---|---|---|---|---|

@@ -50,6 +50,7 @@ class Step:
 
     number: int
     loss: float
+    dice: float
     rate: float
 
 
@@ -180,7 +181,7 @@ def write_log(path: Path) -> None:
     training_log.write(
         path,
         incoming=[summary(0.0125, 0.004082)],
-        steps=[Step(1, 1.31, 0.001), Step(2, 1.17, 0.001)],
+        steps=[Step(1, 1.31, 0.0412, 0.001), Step(2, 1.17, 0.0655, 0.001)],
         result=[summary(0.7132, 0.091017)],
         seconds=41.5,
         device="cpu",

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from brainfed.errors import PlanError, UsageError
 
-MAX_PLAN_BYTES = 65_536
+MAX_PLAN_BYTES = 262_144
+"""The tensors of a large external network take a line of some 70 bytes each."""
 SLUG = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 """Names of plans, sites and coordinators: safe in file names on FAT32, exFAT and Windows."""
 
@@ -552,9 +553,9 @@ class Plan(Section):
         network = self.network
         if network.architecture is Architecture.EXTERNAL:
             return self
-        seen, edges = ("grid.size", self.grid.size)
+        seen, edges = "grid.size", tuple(self.grid.size)
         if network.patch:
-            seen, edges = ("network.patch", network.patch)
+            seen, edges = "network.patch", network.patch
             if any(p > n for p, n in zip(network.patch[1:], self.grid.size, strict=True)):
                 raise ValueError(
                     f"network.patch {list(network.patch)} is larger than the slices: their rows "
@@ -617,7 +618,7 @@ def parse(data: bytes, where: str | Path = "plan") -> Plan:
     """Read a plan from the bytes of a TOML file.
 
     Args:
-        data: UTF-8 TOML, at most 64 KiB.
+        data: UTF-8 TOML, at most 256 KiB.
         where: Name for messages.
 
     Raises:
@@ -625,7 +626,7 @@ def parse(data: bytes, where: str | Path = "plan") -> Plan:
     """
     if len(data) > MAX_PLAN_BYTES:
         raise PlanError(
-            "The plan is too large", expected="at most 64 KiB", found=f"{len(data)} B", where=where
+            "The plan is too large", expected="at most 256 KiB", found=f"{len(data)} B", where=where
         )
     try:
         # To JSON, where strict typing still lets a list be a tuple and a word an Enum member.

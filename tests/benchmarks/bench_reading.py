@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.builders import a_plan, write_dataset
 
-from brainfed.core.slices import Slices, batch_numbers
+from brainfed.core.samples import Samples, samples_of
 from brainfed.core.training import Step, train
 from brainfed.core.unet import initial_weights
 from brainfed.formats.dataset import Subset
@@ -90,11 +90,11 @@ def measure(name: str, plan: Plan, data_folder: Path) -> Timing:
     """Turns of: one reading of the cases, one gathering of a batch, one training step."""
     entries = entries_of(data_folder, plan, Subset.TRAIN)
 
-    def read() -> Slices:
-        return Slices([volume_of(case, plan) for case in read_cases(data_folder, entries, plan)])
+    def read() -> Samples:
+        cases = read_cases(data_folder, entries, plan)
+        return samples_of([volume_of(case, plan) for case in cases], plan, seed=1)
 
-    slices = read()
-    numbers = batch_numbers(slices.foreground, plan.training, np.random.default_rng(1))
+    samples = read()
     one_step = plan.model_copy(
         update={
             "training": plan.training.model_copy(
@@ -109,14 +109,14 @@ def measure(name: str, plan: Plan, data_folder: Path) -> Timing:
         # The pause for reading lies outside of what counts as a step.
         if step.number > 1:
             steps.append(time.perf_counter() - last[0])
-            read_seconds.append(timed(read) / len(slices) * plan.training.batch)
-            gathered.append(timed(lambda: slices.batch(next(numbers))))
+            read_seconds.append(timed(read) / samples.n_samples * plan.training.batch)
+            gathered.append(timed(lambda: samples.batch(step.number)))
         last[0] = time.perf_counter()
 
     train(
         initial_weights(plan),
         one_step,
-        slices,
+        samples,
         round_number=1,
         seed=1,
         device=torch.device("cpu"),

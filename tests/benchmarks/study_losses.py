@@ -1,8 +1,8 @@
 """Which loss, and how many slices with tumour: `python tests/benchmarks/study_losses.py [FOLDER]`.
 
-On the real scans of ../shared/data/lgg-sites, in the pooled workspace that `make lgg` made in FOLDER
-(work/lgg where none is given): each loss with the natural mix of slices and with the share of
-`plans/lgg.toml`, from several seeds, short runs of the same length. Prints a table and writes it
+On the real scans of ../shared/data/lgg-sites, in the pooled workspace that `make lgg` made in
+FOLDER (work/lgg where none is given): each loss with the natural mix of slices and with the share
+of `plans/lgg.toml`, from several seeds, short runs of the same length. Prints a table and writes it
 into `docs/explanation/losses.md`, between its two marks. It can be stopped and run again.
 """
 
@@ -21,8 +21,8 @@ from brainfed import plan as plans
 from brainfed.core.unet import initial_weights
 from brainfed.formats.dataset import Case, Subset
 from brainfed.plan import Loss, Plan
+from brainfed.steps.one_round import train_from
 from brainfed.steps.score_cases import entries_of, read_cases
-from brainfed.steps.train import train_from
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "explanation" / "losses.md"
@@ -73,10 +73,10 @@ def page(found: dict[str, Any], shares: list[float], n_training: int) -> str:
     minutes = sum(run["seconds"] for run in found.values()) / 60
     n_validation = len(next(iter(found.values()))["dices"])
     return f"""{BEGIN}
-Made by `python tests/benchmarks/study_losses.py` on {time.strftime("%Y-%m-%d")}: {n_training} training
-and {n_validation} validation patients of `lgg-sites`, channels {"-".join(map(str, CHANNELS))},
-{EPOCHS} passes, everything else as in `plans/lgg.toml`; one thread, {platform.machine()}, torch
-{version("torch")}; {len(found)} runs, {minutes:.0f} minutes.
+Made by `python tests/benchmarks/study_losses.py` on {time.strftime("%Y-%m-%d")}: {n_training}
+training and {n_validation} validation patients of `lgg-sites`, channels
+{"-".join(map(str, CHANNELS))}, {EPOCHS} passes, everything else as in `plans/lgg.toml`; one thread,
+{platform.machine()}, torch {version("torch")}; {len(found)} runs, {minutes:.0f} minutes.
 
 | loss | share with tumour | mean Dice | of each seed | median Dice | failed |
 |---|---|---|---|---|---|

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from brainfed import plan as plans
 from brainfed.core.sshsig import public_key
@@ -10,7 +12,13 @@ from brainfed.formats import federation, rounds
 from brainfed.formats.workspace import Workspace
 from tests.builders import a_plan
 from tests.cli.typed import Typed
-from tests.federation import Small, a_federation, an_unstarted_federation, enrolment_of
+from tests.federation import (
+    Small,
+    a_federation,
+    an_unstarted_federation,
+    enrolment_of,
+    random_weights,
+)
 
 
 @pytest.fixture
@@ -100,3 +108,54 @@ def test_another_plan_after_the_start_is_refused(typed: Typed, tmp_path: Path) -
     path.write_text(plans.render(a_plan(rounds=7)))
     answer = typed("start", path, "--workspace", small.coordinator.root)
     assert answer.code == 4
+
+
+def test_start_takes_given_weights_and_holds_to_them(
+    typed: Typed, small: Small, tmp_path: Path
+) -> None:
+    plan = a_plan()
+    plan_path = tmp_path / "plan.toml"
+    plan_path.write_text(plans.render(plan))
+    given = {name: array + 1 for name, array in random_weights(plan, 7).items()}
+    mine, other = tmp_path / "mine.safetensors", tmp_path / "other.safetensors"
+    save_file(given, mine)
+    save_file(random_weights(plan, 8), other)
+    given_fingerprints = [f"--fingerprint={fingerprint_of(s)}" for s in small.sites.values()]
+    typed(*admit_words(small, *given_fingerprints))
+    words = ["start", plan_path, "--workspace", small.coordinator.root, "--weights"]
+    del given["head.bias"]
+    short = tmp_path / "short.safetensors"
+    save_file(given, short)
+    refused = typed(*words, short)
+    assert refused.code == 6
+    assert "missing" in refused.err
+    assert not federation.has_started(small.coordinator)
+    assert typed(*words, mine).code == 0
+    path = rounds.global_path(small.coordinator, 0)
+    assert path is not None
+    found = load_file(path)
+    assert all(np.array_equal(found[name], array) for name, array in given.items())
+    assert typed(*words, mine).code == 0
+    assert typed(*words, other).code == 6
+    assert typed(*words[:-1]).code == 0
+
+
+def test_an_external_network_is_started_with_given_weights_alone(
+    typed: Typed, small: Small, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.safetensors"
+    save_file({"a.weight": np.ones((2, 3), np.float32), "n": np.array(1, np.int64)}, mine)
+    table = typed("plan", "from-weights", mine).out
+    plan_path = tmp_path / "plan.toml"
+    plan_path.write_text('name = "own"\n\n' + table)
+    words = typed("plan", "check", plan_path)
+    assert words.code == 0
+    assert "the sites' own" in " ".join(words.out.split())
+    given_fingerprints = [f"--fingerprint={fingerprint_of(s)}" for s in small.sites.values()]
+    typed(*admit_words(small, *given_fingerprints))
+    start = ["start", plan_path, "--workspace", small.coordinator.root]
+    refused = typed(*start)
+    assert refused.code == 4
+    assert "own-trainer" in refused.err
+    assert not federation.has_started(small.coordinator)
+    assert typed(*start, "--weights", mine).code == 0

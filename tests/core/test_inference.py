@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
 
 from brainfed.core.device import threads
 from brainfed.core.inference import network_with, probabilities, score_volume
 from brainfed.core.metrics import Measure
-from brainfed.core.slices import Volume
+from brainfed.core.samples import Volume
 from brainfed.core.unet import initial_weights
-from brainfed.plan import Region
+from brainfed.plan import Plan, Region
 from tests.builders import a_case, a_plan
 
 CPU = torch.device("cpu")
@@ -94,3 +95,86 @@ def test_a_probability_of_exactly_one_half_is_outside() -> None:
     case = a_case(plan)
     volume = Volume(case.image, (case.label > 0)[None], case.present)
     assert score_volume(model, volume, plan, CPU, case="c", patient="p")[0].n_voxels_predicted == 0
+
+
+def a_3d_plan(patch: tuple[int, int, int] = (16, 16, 16)) -> Plan:
+    return a_plan(
+        scans={"required": ("flair", "t1ce"), "regions": ("WT", "TC", "ET")},
+        network={"architecture": "unet-3d", "patch": patch, "channels": (4, 8), "norm": "instance"},
+    )
+
+
+def an_image(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((2, *shape)).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    ("patch", "shape"),
+    [
+        ((16, 16, 16), (16, 16, 16)),  # one patch
+        ((8, 16, 24), (21, 37, 50)),  # odd
+        ((16, 16, 16), (16, 17, 31)),  # as long as the patch along one axis
+        ((16, 16, 16), (5, 40, 16)),  # fewer slices than the patch: padded, an odd number
+        ((16, 32, 32), (9, 20, 11)),  # smaller everywhere
+        ((8, 8, 8), (1, 9, 8)),
+    ],
+)
+def test_patches_are_put_together_as_monai_does(
+    patch: tuple[int, int, int], shape: tuple[int, int, int]
+) -> None:
+    plan = a_3d_plan(patch)
+    model = network_with(initial_weights(plan), plan, CPU)
+    image = an_image(*shape)
+    found = probabilities(model, image, CPU)
+    with torch.inference_mode():
+        expected = sliding_window_inference(
+            torch.from_numpy(image.astype(np.float32))[None],
+            patch,
+            3,
+            lambda x: torch.sigmoid(model(x)),
+            overlap=0.5,
+            mode="gaussian",
+        )[0].numpy()
+    assert found.shape == (3, *shape)
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    assert expected.std() > 0.01
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_a_mean_over_patches_stays_a_probability() -> None:
+    plan = a_3d_plan((8, 8, 8))
+    model = network_with(initial_weights(plan), plan, CPU)
+    torch.nn.init.zeros_(model.head.weight)
+    model.head.bias.data = torch.tensor([50.0, -200.0, 0.0])
+    certain, never, unsure = probabilities(model, an_image(13, 15, 21), CPU)
+    assert certain.max() <= 1
+    assert np.allclose(certain, 1, atol=1e-6)
+    assert not never.any()
+    assert np.allclose(unsure, 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("plan", [a_plan(scans={"required": ("flair", "t1ce")}), a_3d_plan()])
+def test_mirroring_is_the_mean_with_the_image_flipped_left_to_right(plan: Plan) -> None:
+    model = network_with(initial_weights(plan), plan, CPU)
+    image = an_image(16, 24, 24)
+    plain = probabilities(model, image, CPU)
+    flipped = probabilities(model, image[..., ::-1], CPU)[..., ::-1]
+    mirrored = probabilities(model, image, CPU, mirror=True)
+    assert np.abs(plain - flipped).max() > 0.01
+    assert np.allclose(mirrored, (plain + flipped) / 2, atol=1e-6)
+
+
+def test_a_3d_network_scores_each_region_of_a_case() -> None:
+    plan = a_3d_plan()
+    model = network_with(initial_weights(plan), plan, CPU)
+    torch.nn.init.zeros_(model.head.weight)
+    model.head.bias.data = torch.tensor([20.0, -20.0, 20.0])
+    case = a_case(plan, n_slices=7)
+    regions = np.stack([case.label > 0, case.label % 3 == 1, case.label == 4])
+    volume = Volume(case.image, regions, case.present)
+    wt, tc, et = score_volume(model, volume, plan, CPU, case="c", patient="p")
+    assert (wt.region, tc.region, et.region) == (Region.WT, Region.TC, Region.ET)
+    assert wt.dice == 2 * wt.n_voxels / (wt.n_voxels + case.label.size)
+    assert (tc.n_voxels, tc.dice) == (regions[1].sum(), 0)
+    assert et.n_voxels == regions[2].sum()

@@ -460,23 +460,28 @@ def test_the_header_of_the_page_is_the_header_of_the_example_file() -> None:
     assert hashlib.sha256(data).hexdigest() in block("weights", "example: layout")
 
 
-def test_the_names_of_the_tensors_are_those_of_the_page() -> None:
+@pytest.mark.parametrize("n_dimensions", [2, 3])
+def test_the_names_of_the_tensors_are_those_of_the_page(n_dimensions: int) -> None:
     rows = table_under("weights", "tensors")
     by_name = {codes(row[0])[0]: row[1:] for row in rows}
-    channels = (3, 5, 7)
+    channels = (3, 5, 7, 4)
+    network = {"channels": channels, "norm": "instance", "deep_supervision": True}
+    if n_dimensions == 3:
+        network |= {"architecture": "unet-3d", "patch": (16, 16, 16)}
     plan = builders.a_plan(
-        scans={"required": ("t1", "flair"), "regions": ("WT", "TC", "ET")},
-        network={"channels": channels, "norm": "instance"},
+        scans={"required": ("t1", "flair"), "regions": ("WT", "TC", "ET")}, network=network
     )
     known = {"r": 3, "c": lambda level: (2, *channels)[level]}
-    last = {"": 0, "1 to L": len(channels), "1 to L - 1": len(channels) - 1}
+    n = len(channels)
+    ranges = {"": [0], "1 to L": range(1, n + 1), "1 to L - 1": range(1, n), "2 to L - 1": [2, 3]}
     expected = {}
     for name, (shape, levels) in by_name.items():
-        n_levels = last[levels.split(";")[0]]
-        assert (".norm" in name) == ("only with" in levels)
-        for level in range(1, n_levels + 1) if n_levels else [0]:
+        assert (".norm" in name or "deep" in name) == ("only with" in levels)
+        for level in ranges[levels.split(";")[0]]:
             formula = f"{shape[:-1]},)"  # a shape of one number is a tuple too
             values = eval(formula, {"__builtins__": {}}, known | {"l": level})
+            if len(values) == 4 and n_dimensions == 3:
+                values = (*values, values[-1])
             expected[name.replace("{l}", str(level))] = values
     assert expected == tensor_table(plan)
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from brainfed.cli.console import Table
+from brainfed.cli.score_words import weights_words
 from brainfed.core.metrics import Measure
 from brainfed.core.scoring import Summary
 from brainfed.core.unet import initial_weights
@@ -34,11 +37,11 @@ from brainfed.formats import (
     signature,
     weights,
 )
-from brainfed.formats.dataset import Subset
+from brainfed.formats.dataset import CaseEntry, Subset
 from brainfed.formats.manifest import Kind
 from brainfed.formats.score_journal import MeasuredCase
 from brainfed.formats.score_table import ScoredSpace
-from brainfed.formats.scores import Scores
+from brainfed.formats.scores import Group, Scores
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import measure_outlines
 from brainfed.steps.choose_weights import Wish
@@ -46,6 +49,7 @@ from brainfed.steps.evaluate import EvaluateResult
 from brainfed.steps.evaluate import evaluate as evaluate_step
 from brainfed.steps.measure_outlines import Outlines
 from brainfed.steps.train import train_round
+from brainfed.steps.training_set import Room, StoredCases, training_set
 from tests.steps.joined import a_joined_site, a_quick_plan, joined
 
 TODAY = date(2026, 11, 28)
@@ -410,3 +414,57 @@ def test_a_case_of_nominal_spacing_has_no_mm_and_no_ml(tmp_path: Path) -> None:
     assert (n_of[Measure.DICE], n_of[Measure.HD95_SURFACE]) == (3, 2)
     line = done.report_path.read_text().splitlines()[1 + done.rows.index(nominal)]
     assert ",," in line
+
+
+def lacking_a_modality(place: Workspace, which: CaseEntry) -> None:
+    """Make one case of the workspace one without its second modality."""
+    path = dataset.case_path(place.data, which.id)
+    case = dataset.read_case(path)
+    image = case.image.copy()
+    image[1] = 0
+    changed = replace(case, image=image, present=(True, False), natives=(case.natives[0], None))
+    digest = dataset.write_case(path, changed)
+    index = dataset.read_whole_index(place.data)
+    cases = tuple(
+        replace(e, digest=digest, present=(True, False)) if e.id == which.id else e
+        for e in index.cases
+    )
+    dataset.write_index(place.data, replace(index, cases=cases))
+
+
+def test_patients_who_lack_a_modality_are_reported_apart(tmp_path: Path) -> None:
+    plan = a_quick_plan(scans={"required": ("flair",), "optional": ("t1",)})
+    place = a_joined_site(tmp_path, plan, n_validation=4)
+    assert evaluate(place, threads=1).apart == {}
+    first = dataset.cases_of(place.data, Subset.VALIDATION)[0]
+    lacking_a_modality(place, first)
+    done = evaluate(place, threads=1)
+    dices = {
+        group: next(s for s in summaries if s.measure is Measure.DICE)
+        for group, summaries in done.apart.items()
+    }
+    assert {group: s.n for group, s in dices.items()} == {Group.COMPLETE: 3, Group.INCOMPLETE: 1}
+    of_first = next(row for row in done.rows if row.case == first.id)
+    assert not of_first.is_complete
+    assert dices[Group.INCOMPLETE].mean == of_first.dice
+    others = [row.dice for row in done.rows if row.case != first.id]
+    assert dices[Group.COMPLETE].mean == pytest.approx(np.mean(others))
+    shown = [part for part in weights_words(done) if isinstance(part, Table)]
+    assert [row[0] for row in shown[1].rows] == ["every modality", "a modality missing"]
+
+
+def test_a_case_that_lacks_a_modality_is_trained_on_as_a_channel_of_zeros(tmp_path: Path) -> None:
+    plan = a_quick_plan(scans={"required": ("flair",), "optional": ("t1",)})
+    place = a_joined_site(tmp_path, plan)
+    entries = dataset.cases_of(place.data, Subset.TRAIN)
+    lacking_a_modality(place, entries[0])
+    stored = StoredCases(place.data, dataset.cases_of(place.data, Subset.TRAIN))
+    for room in (Room(10**9), Room(0)):
+        found = training_set(stored, plan, seed=1, device=torch.device("cpu"), room=room)
+        batches = [found.samples.batch(step) for step in range(6)]
+        present = torch.cat([batch.present for batch in batches])
+        image = torch.cat([batch.image for batch in batches])
+        assert present[:, 0].all()
+        assert not present[:, 1].all()
+        assert torch.equal(image[:, 1].flatten(1).any(1), present[:, 1])
+    assert train_round(place, threads=1).trained is not None

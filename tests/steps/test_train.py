@@ -28,7 +28,8 @@ from brainfed.formats.dataset import Case, Subset
 from brainfed.formats.manifest import Kind, Measure, ScoredWeights
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Schedule
-from brainfed.steps.train import train_from, train_round
+from brainfed.steps.one_round import train_from
+from brainfed.steps.train import train_round
 from tests.builders import a_case
 from tests.scored import rows_of, score, scores_in
 from tests.steps.joined import a_joined_site, a_quick_plan, joined
@@ -251,7 +252,13 @@ def test_progress_tells_of_cases_and_steps(tmp_path: Path) -> None:
         progress=lambda what, done, total, note="": told.append((what, done, total)),
     )
     assert ("training", 3, 3) in told
-    assert {what for what, _, _ in told} == {"reading cases", "evaluating cases", "training"}
+    assert {what for what, _, _ in told} == {
+        "reading cases",
+        "memory",
+        "evaluating cases",
+        "weights that came",
+        "training",
+    }
 
 
 def test_a_coordinator_does_not_train(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from brainfed.cli import (
     inspect,
     key,
     plan,
+    predict,
     report,
     review,
     roster,
@@ -96,6 +97,7 @@ _add(app, "train-round", training.train_round, SITE)
 _add(app, "evaluate", evaluate.evaluate, SITE)
 _add(app, "exclude", withdrawal.exclude, SITE)
 _add(app, "purge", withdrawal.purge, SITE)
+_add(app, "predict", predict.predict, ANYWHERE)
 _add(app, "demo", demo.demo, ANYWHERE)
 _add(app, "inspect", inspect.inspect, ANYWHERE)
 _add(app, "audit", audit.audit, ANYWHERE)
@@ -106,6 +108,7 @@ app.add_typer(keys, name="key", rich_help_panel=BOTH)
 plans = typer.Typer(help="Look at a plan file.", add_completion=False)
 _add(plans, "show", plan.show_plan)
 _add(plans, "check", plan.check_plan)
+_add(plans, "from-weights", plan.plan_from_weights)
 app.add_typer(plans, name="plan", rich_help_panel=ANYWHERE)
 
 

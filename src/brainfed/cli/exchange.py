@@ -21,11 +21,12 @@ from brainfed.cli.console import (
 from brainfed.cli.options import Fingerprints, Json, WorkspaceFolder, Yes
 from brainfed.cli.place import check_fingerprints, confirm_fingerprint, working
 from brainfed.cli.plan_words import plan_in_words
-from brainfed.errors import FileRefusedError, StrangerError
+from brainfed.errors import FileRefusedError, StrangerError, UsageError
 
 if TYPE_CHECKING:
     from brainfed.steps.accept import JoinRequest
     from brainfed.steps.exchange import Exported
+    from brainfed.steps.own_update import Counts
     from brainfed.steps.receive import Import
 
 
@@ -134,6 +135,14 @@ def _import_words(done: "Import") -> Words:
     yield "Next: brainfed status"
 
 
+TrainedOn = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="With --weights: trained on so many.", show_default=False
+    ),
+]
+
+
 def export(
     to: Annotated[
         Path | None,
@@ -153,6 +162,19 @@ def export(
             "hardware token.",
         ),
     ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="First make the update of the open round from weights that your own program "
+            "trained: a safetensors file.",
+            show_default=False,
+        ),
+    ] = None,
+    patients: TrainedOn = None,
+    cases: TrainedOn = None,
+    slices: TrainedOn = None,
     workspace: WorkspaceFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -162,13 +184,36 @@ def export(
     at the coordinator the start, newer rosters and plans, the newest global weights and their
     record. Every copy is read back from the medium, and a packing list for people lies beside.
     Weights are encrypted where the plan says so. A signature in the outbox that was made by hand is
-    taken over.
+    taken over. Where the network is the sites' own, --weights takes what their program trained;
+    --patients, --cases and --slices say on how much, unless this workspace has cases and a split.
     """
     from brainfed.steps import exchange
 
+    declared = _declared(weights, patients, cases, slices)
     with working(workspace) as place, progress() as bar:
+        if weights is not None:
+            from brainfed.steps.own_update import take_update
+
+            take_update(place, weights, declared)
         done = exchange.export(place, to, unsigned=unsigned, progress=bar)
     show(done, _export_words, as_json=as_json)
+
+
+def _declared(weights: Path | None, *counts: int | None) -> "Counts | None":
+    """What a person says that the weights were trained on: all three numbers or none."""
+    given = [count for count in counts if count is not None]
+    if not given:
+        return None
+    if weights is None or len(given) < len(counts):
+        raise UsageError(
+            "These numbers go together, and with --weights",
+            expected="--weights FILE --patients N --cases N --slices N",
+            where="--patients, --cases, --slices",
+            hint="give all of them; or none, where this workspace has cases and a split",
+        )
+    from brainfed.steps.own_update import Counts
+
+    return Counts(*given)
 
 
 def _export_words(done: "Exported") -> Words:

@@ -100,6 +100,16 @@ Device = Annotated[
         show_default=False,
     ),
 ]
+PrecisionChoice = Literal["float32", "bf16", "fp16"]
+Precision = Annotated[
+    PrecisionChoice | None,
+    typer.Option(
+        "--precision",
+        metavar="float32|bf16|fp16",
+        help="Of the convolutions; without it bf16 or fp16 on CUDA, float32 on a CPU.",
+        show_default=False,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

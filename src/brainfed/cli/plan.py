@@ -1,4 +1,4 @@
-"""`brainfed plan show` and `brainfed plan check`: a plan file, without a workspace."""
+"""`brainfed plan`: a plan file, without a workspace."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from brainfed.cli.options import Json
 from brainfed.cli.plan_words import plan_in_words
 
 if TYPE_CHECKING:
-    from brainfed.plan import Plan
+    from brainfed.plan import Network, Plan
 
 PlanFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A plan, a TOML file.", show_default=False)
@@ -61,3 +61,42 @@ def _check_words(file: Path, plan: "Plan", facts: dict[str, Any]) -> Words:
     yield f"Digest of the plan:    {facts['digest']}"
     yield f"Digest of its data:    {facts['data_digest']}"
     yield f"Digest of its network: {facts['network_digest']}"
+
+
+def plan_from_weights(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Weights, a safetensors file.", show_default=False),
+    ],
+    local: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--local",
+            metavar="NAME",
+            help="A tensor that each site keeps to itself, or a pattern such as '*.running_*'; as "
+            "often as needed.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the table [network] of a plan for a network of the sites' own.
+
+    It lists the tensors of FILE. Those that are not float32, such as counters, stay local, and
+    those named with --local.
+    """
+    from brainfed.steps.external_network import network_of
+
+    network = network_of(file, local or [])
+    if as_json:
+        show_json(network)
+    else:
+        # Not as words, which are wrapped: this is to be put into a plan.
+        sys.stdout.write(_table_of(network))
+
+
+def _table_of(network: "Network") -> str:
+    lines = ["[network]", f'architecture = "{network.architecture}"']
+    for key, entries in (("tensors", network.tensors), ("local", network.local)):
+        lines += [f"{key} = [", *(f'  "{entry}",' for entry in entries), "]"]
+    return "\n".join(lines) + "\n"

@@ -21,15 +21,26 @@ def plan_in_words(plan: "Plan") -> Words:
     edge = f"{plan.grid.in_plane_mm:g} mm" if plan.grid.in_plane_mm else "their own"
     yield f"The plan {plan.name}"
     yield (
-        f"- What is trained: a network (2-D U-Net, {len(plan.network.channels)} levels, "
-        f"{n_weights:,} weights, {size_words(4 * n_weights)} a file) that outlines {regions} in "
-        "MR images of the head."
+        f"- What is trained: a network ({_network(plan)}, {n_weights:,} weights, "
+        f"{size_words(4 * n_weights)} a file) that outlines {regions} in MR images of the head."
     )
+    if plan.network.architecture == "external":
+        yield (
+            "- brainfed doesn't train it: this site's own program does, which this plan doesn't "
+            f"describe. {counted(len(plan.network.local), 'tensor')} of it never leave a site."
+        )
     yield from _patients(plan)
     yield f"- Slices are axial, {rows} x {columns} pixels, pixel edge {edge}."
     yield from _rounds(plan)
     yield from _leaving(plan)
     yield from _terms(plan)
+
+
+def _network(plan: "Plan") -> str:
+    network = plan.network
+    if network.architecture == "external":
+        return f"the sites' own, of {counted(len(network.tensors), 'tensor')}"
+    return f"{network.n_dimensions}-D U-Net, {counted(len(network.channels), 'level')}"
 
 
 def _patients(plan: "Plan") -> Words:

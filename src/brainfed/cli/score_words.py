@@ -19,6 +19,7 @@ SHOWN = {
     "lesion-dice": "lesion-wise Dice",
 }
 """The measures for the screen; all others stand in the table."""
+GROUPS = {"complete": "every modality", "incomplete": "a modality missing"}
 N_NAMED = 10
 """Cases that are named one by one."""
 
@@ -31,6 +32,7 @@ def weights_words(done: "EvaluateResult") -> Words:
     )
     yield from _kept(done.n_kept)
     yield _means(done, done.evaluation)
+    yield from _apart(done)
     yield from _notes(done.summaries)
     yield from _nominal(done.n_nominal, done.n_cases)
     yield from _lowest(done.summaries)
@@ -101,6 +103,18 @@ def _means(done: "Scored | MapsResult", evaluation: "Evaluation") -> Table:
         rows.append((name, str(s.region), s.n, s.mean, s.sd, s.median, between))
     columns = ("over patients", "region", "n", "mean", "sd", "median", "95 % interval")
     return Table(columns, rows)
+
+
+def _apart(done: "EvaluateResult") -> Iterator[Table]:
+    """Patients who lack a modality beside those who don't, where there are both."""
+    rows = [
+        (GROUPS[group], str(s.region), s.n, s.mean, s.sd, s.median)
+        for group, summaries in done.apart.items()
+        for s in summaries
+        if s.measure == "dice"
+    ]
+    if rows:
+        yield Table(("Dice of patients with", "region", "n", "mean", "sd", "median"), rows)
 
 
 def _between(bounds: tuple[float | None, float | None] | None) -> str | None:

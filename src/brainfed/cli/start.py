@@ -1,6 +1,7 @@
 """`brainfed admit` and `brainfed start`: the coordinator brings a federation to life."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +71,16 @@ def start(
     plan: Annotated[
         Path, typer.Argument(metavar="PLAN", help="The plan, a TOML file.", show_default=False)
     ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="Begin with the weights of a safetensors file, not with random ones; an external "
+            "network needs it.",
+            show_default=False,
+        ),
+    ] = None,
     workspace: WorkspaceFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -82,15 +93,28 @@ def start(
 
     with working(workspace, only="coordinator") as place:
         today = datetime.now(UTC).date()
-        started = start_federation(place, plan, initial_weights=_initial_weights, today=today)
+        make = _initial_weights if weights is None else partial(_given_weights, weights)
+        started = start_federation(
+            place, plan, initial_weights=make, today=today, are_given=weights is not None
+        )
     show(started, _start_words, as_json=as_json)
 
 
 def _initial_weights(plan: "Plan") -> "dict[str, npt.NDArray[np.float32]]":
     """As `core.unet` makes them; torch is loaded only when they are to be made."""
+    from brainfed.core.architecture import check_own
+
+    check_own(plan, "initialise")
     from brainfed.core.unet import initial_weights
 
     return initial_weights(plan)
+
+
+def _given_weights(path: Path, plan: "Plan") -> "dict[str, npt.NDArray[np.float32]]":
+    from brainfed.core.architecture import tensor_table
+    from brainfed.formats.given_weights import read_tensors
+
+    return read_tensors(path, tensor_table(plan), local=plan.network.local)
 
 
 def _start_words(done: "Started") -> Words:

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from brainfed.cli.console import Table, Words, counted, progress, show
-from brainfed.cli.options import Device, Json, Threads, WorkspaceFolder
-from brainfed.cli.place import working
+from brainfed.cli.console import Table, Words, counted, show, size_words
+from brainfed.cli.launch import training_place
+from brainfed.cli.live import training_view
+from brainfed.cli.options import Device, Json, Precision, Threads, WorkspaceFolder
 
 if TYPE_CHECKING:
     from brainfed.steps.train import TrainResult
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 def train_round(
     device: Device = None,
+    precision: Precision = None,
     threads: Threads = None,
     workspace: WorkspaceFolder = None,
     as_json: Json = False,
@@ -19,13 +21,27 @@ def train_round(
     """Train from the newest global weights on this site's cases.
 
     Scores the weights that came, trains, and scores the result, on the validation patients. The
-    site's update lies in the folder of its round; `brainfed export` signs it. Run again, it gives
-    the update that is there.
+    site's update lies in the folder of its round; `brainfed export` signs it. Every few minutes and
+    at Ctrl-C a checkpoint is written; run again, it goes on from there, or gives the update that is
+    there. Several GPUs share the work under `torchrun --nproc-per-node=K -m brainfed train-round`.
     """
     from brainfed.steps import train
 
-    with working(workspace, only="site") as place, progress() as bar:
-        done = train.train_round(place, device=device, threads=threads, progress=bar)
+    with (
+        training_place(workspace, device) as (place, team),
+        training_view(quiet=as_json or (team is not None and team.rank > 0)) as view,
+    ):
+        done = train.train_round(
+            place,
+            device=device if team is None else str(team.device),
+            precision=precision,
+            threads=threads,
+            team=team,
+            on_step=view.step,
+            progress=view.progress,
+        )
+    if done is None or (team is not None and team.rank > 0):
+        return  # the first of several processes says it
     show(_facts(done), lambda facts: _train_words(done, facts), as_json=as_json)
 
 
@@ -40,6 +56,9 @@ def _facts(done: "TrainResult") -> dict[str, Any]:
         "last_loss": None if how is None else how.last_loss,
         "seconds": None if how is None else how.seconds,
         "device": done.device,
+        "precision": done.precision,
+        "memory_bytes": None if how is None else how.memory_bytes,
+        "resumed": done.word,
         "incoming": done.incoming,
         "result": done.result,
         "log": done.log_path,
@@ -55,8 +74,11 @@ def _train_words(done: "TrainResult", facts: dict[str, Any]) -> Words:
         took = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
         yield (
             f"Round {done.round_number}: {counted(facts['n_steps'], 'step')} in {took} on "
-            f"{done.device}, loss at the end {facts['last_loss']:.3f}"
+            f"{done.device} ({done.precision}), loss at the end {facts['last_loss']:.3f}; memory "
+            f"for training estimated at {size_words(facts['memory_bytes'])}"
         )
+        if done.word:
+            yield f"This round {done.word}."
         yield "Dice on the validation patients, for this site's eyes (the file obeys the floor):"
         yield _before_and_after(done)
     yield (

@@ -8,6 +8,7 @@ import hashlib
 import math
 
 from brainfed.core import canonical
+from brainfed.errors import PlanError
 from brainfed.plan import Architecture, Network, Norm, Plan, render
 
 TensorTable = dict[str, tuple[int, ...]]
@@ -50,6 +51,39 @@ def tensor_table(plan: Plan) -> TensorTable:
         table[f"{name}.weight"] = (len(plan.scans.regions), width, *(1,) * n)
         table[f"{name}.bias"] = (len(plan.scans.regions),)
     return dict(sorted(table.items()))
+
+
+def check_own(plan: Plan, what: str) -> None:
+    """Refuse to do with a network of the sites' own what only their program can.
+
+    Raises:
+        PlanError: The plan's network is external.
+    """
+    if plan.network.architecture is Architecture.EXTERNAL:
+        raise PlanError(
+            f"The network of this federation is the sites' own: brainfed can't {what} it",
+            expected="a network of brainfed's (unet-2d, unet-3d)",
+            found='architecture = "external"',
+            where="network.architecture",
+            hint="use your own program on the global weights, then `brainfed export --weights FILE`"
+            " with what it trained; see docs/how-to/own-trainer.md",
+        )
+
+
+def check_external(plan: Plan) -> None:
+    """Refuse weights of another program for a network that brainfed trains itself.
+
+    Raises:
+        PlanError: The plan's network is one of brainfed's.
+    """
+    if plan.network.architecture is not Architecture.EXTERNAL:
+        raise PlanError(
+            "The network of this federation is trained by brainfed",
+            expected='architecture = "external" for weights of your own program',
+            found=f'architecture = "{plan.network.architecture}"',
+            where="network.architecture",
+            hint="`brainfed train-round`, then `brainfed export` without --weights",
+        )
 
 
 def external_shapes(network: Network) -> TensorTable:

@@ -45,7 +45,7 @@ class Assembled:
     image: npt.NDArray[np.float16]
     """`(modality, z, y, x)`, z-scored, the plan's modalities in order, a missing one zero."""
     label: npt.NDArray[np.uint8]
-    """`(z, y, x)`."""
+    """`(z, y, x)`; all 0 where there is none."""
     brain_mask: Mask
     """`(z, y, x)`."""
     geometry: Geometry
@@ -62,22 +62,22 @@ class Assembled:
 
 def assemble(
     scans: Mapping[Modality, Placed],
-    label: Placed,
+    label: Placed | None,
     brain: Placed,
     plan: Plan,
     *,
     space: Geometry,
-    protocol: LabelProtocol,
+    protocol: LabelProtocol | None,
 ) -> Assembled:
     """Bring the scans of one visit onto the plan's grid, in one resampling each, and z-score them.
 
     Args:
         scans: The modalities that there are, 3-D float32.
-        label: uint8, values of the protocol.
+        label: uint8, values of the protocol; None where there is none.
         brain: uint8, 1 inside the brain.
         plan: The plan; its tables `scans`, `grid` and `intensity` count.
         space: The grid of the case's space, along LPS; the plan's grid is cut from it.
-        protocol: What the label's values mean.
+        protocol: What the label's values mean; given with a label.
 
     Raises:
         ScanError: An image is empty or constant within the plan's grid.
@@ -90,7 +90,6 @@ def assemble(
         )
 
     inside: Mask = onto(brain, nearest=True).astype(np.bool_)
-    label_here = onto(label, nearest=True).astype(np.uint8)
     volumes: dict[Modality, Floats] = {
         m: onto(scans[m]).astype(np.float32, copy=False)
         for m in plan.scans.modalities
@@ -102,11 +101,15 @@ def assemble(
             return np.zeros(inside.shape, np.float32)
         return z_score(volumes[modality], inside, plan.intensity.zscore)
 
-    tumour = region_mask(label_here, protocol, Region.WT)
-    native = sitk.GetArrayFromImage(label.image)
-    native_tumour = to_image(
-        region_mask(native, protocol, Region.WT).astype(np.uint8), geometry_of(label.image)
-    )
+    label_here, tumour, lost = np.zeros(inside.shape, np.uint8), np.zeros_like(inside), 0.0
+    if label is not None and protocol is not None:
+        label_here = onto(label, nearest=True).astype(np.uint8)
+        tumour = region_mask(label_here, protocol, Region.WT)
+        native = sitk.GetArrayFromImage(label.image)
+        native_tumour = to_image(
+            region_mask(native, protocol, Region.WT).astype(np.uint8), geometry_of(label.image)
+        )
+        lost = outside_fraction(native_tumour, geometry, label.transform)
     n_tumour = int(np.count_nonzero(tumour))
     return Assembled(
         volumes=volumes,
@@ -115,7 +118,7 @@ def assemble(
         brain_mask=inside,
         geometry=geometry,
         n_tumour_voxels=n_tumour,
-        tumour_lost_fraction=outside_fraction(native_tumour, geometry, label.transform),
+        tumour_lost_fraction=lost,
         tumour_outside_brain_fraction=(
             int(np.count_nonzero(tumour & ~inside)) / n_tumour if n_tumour else 0.0
         ),

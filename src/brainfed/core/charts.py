@@ -208,15 +208,26 @@ def _short(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _figure(height_inches: float) -> "Iterator[tuple[Figure, Axes]]":
-    """A figure and its axes, drawn in our style while the block lasts."""
+def drawing(style: dict[str, Any], size_inches: tuple[float, float]) -> "Iterator[Figure]":
+    """An empty figure, drawn in our style while the block lasts.
+
+    Args:
+        style: What it has otherwise than the charts of a page (`matplotlib.rcParams`).
+        size_inches: Width and height.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a matplotlibrc of the user's would change the drawing
-        matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+        matplotlib.rcParams.update(_STYLE | style)
+        yield Figure(figsize=size_inches, layout="constrained")
+
+
+@contextlib.contextmanager
+def _figure(height_inches: float) -> "Iterator[tuple[Figure, Axes]]":
+    """A figure of a page and its axes."""
+    with drawing({}, (_WIDTH_INCHES, height_inches)) as figure:
         yield figure, figure.subplots()
 
 

@@ -4,7 +4,7 @@ The protocol is always named by whoever has the scans: the values 1, 2, 3 alone 
 `msd` counts oedema as 1 and `brats2023` as 2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -110,6 +110,59 @@ def region_mask(
     """
     check_regions(protocol, (region,))
     return np.isin(label, sorted(_values_of(protocol, region)))
+
+
+def check_can_hold(protocol: LabelProtocol, regions: Iterable[Region]) -> None:
+    """Refuse a protocol that can't hold an outline of these regions without saying more or less.
+
+    WT, TC and ET together need a protocol that tells core, oedema and enhancing tumour apart. Where
+    one of the three is not known, those protocols would say of a voxel what nobody knows, so WT
+    alone, or with one other, is held by `whole-tumour`.
+
+    Raises:
+        ScanError: It can't.
+    """
+    known = frozenset(regions)
+    if Region.WT not in known:
+        right: list[LabelProtocol] = []
+    elif known == frozenset(Region):
+        right = [p for p in LabelProtocol if can_give(p, Region.ET)]
+    else:
+        right = [LabelProtocol.WHOLE_TUMOUR]
+    if protocol not in right:
+        words = ", ".join(str(region) for region in Region if region in known)
+        raise ScanError(
+            f"A label map of the protocol {protocol} can't say what a network for {words} finds",
+            expected=" or ".join(map(str, right)) or "a network that outlines WT",
+            found=str(protocol),
+            hint="name one of these with --labels" if right else "no label map can be written",
+        )
+
+
+def label_of(
+    masks: Mapping[Region, npt.NDArray[np.bool_]], protocol: LabelProtocol
+) -> npt.NDArray[np.uint8]:
+    """The label map of outlines: ET counts within TC, TC within WT, what lies outside is left out.
+
+    The first value of a protocol that stands for a tissue is written: necrosis for the core.
+
+    Args:
+        masks: By region, one shape.
+        protocol: One that `check_can_hold` takes.
+
+    Raises:
+        ScanError: The protocol can't hold these regions.
+    """
+    check_can_hold(protocol, masks)
+    whole = masks[Region.WT]
+    value = {tissue: number for number, tissue in reversed(_VALUES[protocol].items())}
+    if protocol is LabelProtocol.WHOLE_TUMOUR:
+        return np.where(whole, value[Tissue.TUMOUR], 0).astype(np.uint8)
+    label = np.where(whole, value[Tissue.OEDEMA], 0).astype(np.uint8)
+    core = whole & masks[Region.TC]
+    label[core] = value[Tissue.CORE]
+    label[core & masks[Region.ET]] = value[Tissue.ENHANCING]
+    return label
 
 
 def _values_of(protocol: LabelProtocol, region: Region) -> frozenset[int]:

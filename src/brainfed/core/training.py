@@ -1,28 +1,53 @@
 """A site's training in one round: weights in, weights out, read from top to bottom.
 
-Nothing here knows of files, rounds on disk or other sites. On one machine with one number of
-threads the same arguments give the same bits; nobody promises more. The optimiser's state starts
-anew each time, as in the paper's framework.
+Nothing here knows of files, rounds on disk or other sites. Every random choice is a function of the
+seed and of the number of the step, so that training goes on from any step as if it had never been
+stopped. On one machine with one number of threads the same arguments give the same bits; nobody
+promises more.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from brainfed.core.augmentation import augment
-from brainfed.core.device import memory_errors
+from brainfed.core.device import (
+    Precision,
+    autocast,
+    keep_freed_memory,
+    layout_of,
+    memory_errors,
+    repeatable,
+)
+from brainfed.core.draws import dropout_seed
 from brainfed.core.inference import network_with
-from brainfed.core.losses import loss_function
-from brainfed.core.slices import Slices, batch_numbers
+from brainfed.core.losses import Reduce, batch_loss
+from brainfed.core.optimiser import (
+    Moments,
+    copied,
+    moments_of,
+    optimiser_of,
+    rate_at,
+    remember,
+    set_rate,
+    shape_gradient,
+)
+from brainfed.core.samples import Batch, Samples
+from brainfed.core.team import Alone, Team
+from brainfed.core.training_limits import check_samples, check_team, finite
 from brainfed.core.unet import UNet
-from brainfed.errors import PlanError, ScanError
-from brainfed.plan import Optimiser, Plan, Schedule, Training
+from brainfed.plan import Plan, Training
+
+BUNCH = 20
+"""On CUDA so many steps are computed before their losses are fetched: to look is to wait."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 """float32 arrays by name, those of `core.architecture.tensor_table`."""
@@ -30,12 +55,50 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One finished step: its number from 1, of how many, the batch's loss, the learning rate."""
+    """One finished step: its number from 1, of how many, and how the batch went."""
 
     number: int
     n_steps: int
     loss: float
     rate: float
+    """The learning rate."""
+    dice: float = 0.0
+    """Soft Dice of the batch, from 0 to 1, the mean over the regions."""
+    n_samples: int = 0
+    """Slices or patches of the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that training needs to go on from a step; no random state is among it."""
+
+    weights: dict[str, NDArray[np.float32]]
+    moments: dict[str, NDArray[np.float32]]
+    """Of the optimiser (`core.optimiser.Moments`)."""
+    scaler: dict[str, float]
+    """Of fp16's loss scale; empty for other precisions."""
+    steps: tuple[Step, ...]
+    """The finished ones, from the first."""
+
+
+class Wish(IntEnum):
+    """What is to become of training after a step."""
+
+    GO_ON = 0
+    KEEP = 1
+    """Keep the state, then go on."""
+    STOP = 2
+    """Keep the state, then stop."""
+
+
+class Keeper(Protocol):
+    """Decides when the state is kept, and keeps it."""
+
+    def asked(self, step: Step) -> Wish:
+        """What is to be done after this step."""
+
+    def keep(self, state: State) -> None:
+        """Keep a state; the next one takes its place."""
 
 
 def ignore(step: Step) -> None:
@@ -48,137 +111,181 @@ def derived_seed(plan_digest: str, round_number: int, site: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def n_steps_of(settings: Training, n_slices: int) -> int:
-    """Optimiser steps of one round; an epoch is as many batches as hold all slices once."""
+def n_steps_of(settings: Training, n_samples: int) -> int:
+    """Optimiser steps of one round; an epoch is as many batches as hold all samples once."""
     if settings.steps_per_round:
         return settings.steps_per_round
-    return settings.epochs_per_round * math.ceil(n_slices / settings.batch)
+    return settings.epochs_per_round * math.ceil(n_samples / settings.batch)
 
 
-def rate_at(plan: Plan, progress: float) -> float:
-    """The learning rate at this share, from 0 to 1, of all the plan's rounds."""
-    if plan.training.schedule is Schedule.CONSTANT:
-        return plan.training.rate
-    return plan.training.rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+class Objective(nn.Module):
+    """The network and its loss as one module, which is what several processes share."""
+
+    def __init__(self, network: UNet, plan: Plan, precision: Precision, reduce: Reduce) -> None:
+        super().__init__()
+        self.network, self.loss = network, plan.training.loss
+        self.precision, self.reduce = precision, reduce
+
+    def forward(self, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and soft Dice of a batch; the loss in float32, whatever the precision."""
+        with autocast(self.precision, image.device):
+            outputs = self.network.outputs(image)
+        logits = [output.float() for output in outputs]
+        return batch_loss(logits, regions, self.loss, reduce=self.reduce)
 
 
 def train(
     weights: Weights,
     plan: Plan,
-    slices: Slices,
+    samples: Samples,
     *,
     round_number: int,
     seed: int,
     device: torch.device,
+    precision: Precision = Precision.FLOAT32,
+    moments: Moments | None = None,
+    goes_on: State | None = None,
     on_step: Callable[[Step], None] = ignore,
-) -> dict[str, NDArray[np.float32]]:
+    keeper: Keeper | None = None,
+    team: Team | None = None,
+) -> State:
     """Train for one round of the plan.
 
     Args:
-        weights: Where to start; not changed.
+        weights: Where the round starts; not changed.
         plan: The plan.
-        slices: The training set.
+        samples: The training set.
         round_number: From 1; places the round on the schedule of the rate.
-        seed: Decides the order of the slices, their augmentation and the dropout.
+        seed: Decides the dropout.
         device: Where to compute.
-        on_step: Told of each finished step.
+        precision: How precisely.
+        moments: What the optimiser remembers from the round before; it starts anew if None.
+        goes_on: A state of this very round to go on from.
+        on_step: Told of each step in order, on CUDA of some at a time.
+        keeper: Keeps the state now and then.
+        team: The processes that share each batch.
 
     Returns:
-        The weights after the last step, on the CPU, names and shapes as they came.
+        The state after the last step, on the CPU, names and shapes of the weights as they came.
 
     Raises:
         ScanError: No slice, or no tumour in any of them.
         PlanError: The loss is no longer finite; or the schedule has no rate left for this round.
-        ResourceError: The memory is too small.
+        ResourceError: The memory is too small; or the processes don't see the same checkpoint.
+        UsageError: More processes than samples in a batch.
+        KeyboardInterrupt: The keeper wished to stop; the state is kept.
     """
-    _check(plan, slices, round_number)
-    settings = plan.training
-    n_steps = n_steps_of(settings, len(slices))
-    loss_of = loss_function(settings.loss)
-    generator = torch.Generator().manual_seed(seed)
-    batches = batch_numbers(slices.foreground, settings, np.random.default_rng(seed))
-    with memory_errors(plan), _reproducible(seed, device):
-        model = network_with(weights, plan, device).train()
-        optimiser = _optimiser(model, settings)
-        for step in range(n_steps):
+    team = team or Alone()
+    begun = goes_on or State(dict(weights), dict(moments or {}), {}, ())
+    check_samples(plan, samples, round_number)
+    check_team(plan, team, len(begun.steps))
+    n_steps = n_steps_of(plan.training, samples.n_samples)
+    keep_freed_memory()
+    with memory_errors(plan), repeatable(device):
+        work = _Work(weights, begun, plan, precision=precision, device=device, team=team)
+        told = _Told(begun.steps, on_step)
+        for step in range(len(begun.steps), n_steps):
             rate = rate_at(plan, (round_number - 1 + step / n_steps) / plan.rounds)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            image, regions, present = (t.to(device) for t in slices.batch(next(batches)))
-            image, regions = augment(image, regions, present, settings.augmentation, generator)
-            if device.type == "cuda":
-                image = image.contiguous(memory_format=torch.channels_last)
-            with _mixed_precision(device):
-                logits = model(image)
-            loss = loss_of(logits.float(), regions)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            value = _finite(loss.item(), step + 1, rate)
-            on_step(Step(step + 1, n_steps, value, rate))
-    result = {
-        name: tensor.cpu().contiguous().numpy() for name, tensor in model.state_dict().items()
-    }
-    if not all(np.isfinite(array).all() for array in result.values()):
-        _finite(math.nan, n_steps, rate)  # the last step alone can spoil them after its loss
+            torch.manual_seed(dropout_seed(seed, step, team.rank))
+            batch = samples.batch(step, rank=team.rank, n_ranks=team.n_ranks)
+            loss, dice = work.step(batch, rate)
+            n_samples = min(plan.training.batch, len(batch.seeds) * team.n_ranks)
+            told.later(Step(step + 1, n_steps, math.nan, rate, math.nan, n_samples), loss, dice)
+            if device.type != "cuda" or (step + 1) % BUNCH == 0 or step + 1 == n_steps:
+                _keep(told.now(), lambda: work.state(told.steps), keeper, team)
+        result = work.state(told.steps)
+    if not all(np.isfinite(array).all() for array in result.weights.values()):
+        finite(math.nan, n_steps, rate_at(plan, round_number / plan.rounds))
     return result
 
 
-def _check(plan: Plan, slices: Slices, round_number: int) -> None:
-    if not slices.foreground.any():
-        raise ScanError(
-            "No training slice shows a tumour, so there is nothing to learn from",
-            expected="at least one slice with one of " + ", ".join(plan.scans.regions),
-            found=f"{len(slices)} slices without",
-            hint="check --labels of `brainfed preprocess`, and the split",
+class _Work:
+    """The network, its optimiser, and whatever else a step changes."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        begun: State,
+        plan: Plan,
+        *,
+        precision: Precision,
+        device: torch.device,
+        team: Team,
+    ) -> None:
+        self._settings = plan.training
+        self._network = network_with(begun.weights, plan, device).train()
+        self._names, self._parameters = zip(*self._network.named_parameters(), strict=True)
+        self._origin = []
+        if plan.training.proximal > 0:
+            self._origin = [torch.tensor(weights[name]).to(device) for name in self._names]
+        self._objective = team.shared(Objective(self._network, plan, precision, team.reduce))
+        self._optimiser = optimiser_of(self._network, plan.training)
+        remember(self._optimiser, self._names, begun.moments)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision is Precision.FP16)
+        if begun.scaler:
+            self._scaler.load_state_dict(begun.scaler)
+
+    def step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; gives the batch's loss and soft Dice, on the device."""
+        image, regions = augment(
+            batch.image,
+            batch.regions,
+            batch.present,
+            self._settings.augmentation,
+            seeds=batch.seeds,
         )
-    if plan.training.schedule is Schedule.COSINE and round_number > plan.rounds:
-        raise PlanError(
-            "The cosine schedule has come to its end, the learning rate is zero",
-            expected=f"a round up to {plan.rounds}",
-            found=f"round {round_number}",
-            where="rounds",
-            hint="the last global weights are the result; ask the coordinator",
+        layout = layout_of(image.device, image.ndim - 2)
+        loss, dice = self._objective(image.contiguous(memory_format=layout), regions)
+        set_rate(self._optimiser, rate)
+        self._optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimiser)
+        shape_gradient(self._parameters, self._origin, self._settings)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        return loss.detach(), dice
+
+    def state(self, steps: Sequence[Step]) -> State:
+        """A copy of the present state, on the CPU."""
+        return State(
+            weights={name: copied(tensor) for name, tensor in self._network.state_dict().items()},
+            moments=moments_of(self._optimiser, self._names),
+            scaler=self._scaler.state_dict(),
+            steps=tuple(steps),
         )
 
 
-def _optimiser(model: UNet, settings: Training) -> torch.optim.Optimizer:
-    if settings.optimiser is Optimiser.ADAM:
-        return torch.optim.Adam(model.parameters(), lr=settings.rate)
-    return torch.optim.AdamW(
-        model.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
-    )
+class _Told:
+    """Tells of steps: their losses are fetched from the device some at a time."""
+
+    def __init__(self, steps: tuple[Step, ...], on_step: Callable[[Step], None]) -> None:
+        self.steps = list(steps)
+        self._on_step = on_step
+        self._waiting: list[tuple[Step, Tensor]] = []
+
+    def later(self, step: Step, loss: Tensor, dice: Tensor) -> None:
+        """Take a step whose loss and Dice lie on the device."""
+        self._waiting.append((step, torch.stack((loss, dice))))
+
+    def now(self) -> Step:
+        """Tell of all steps that wait; gives the last."""
+        values = torch.stack([pair for _, pair in self._waiting]).tolist()
+        for (step, _), (loss, dice) in zip(self._waiting, values, strict=True):
+            loss_there = finite(loss, step.number, step.rate)
+            self.steps.append(replace(step, loss=loss_there, dice=dice))
+            self._on_step(self.steps[-1])
+        self._waiting = []
+        return self.steps[-1]
 
 
-def _finite(loss: float, step: int, rate: float) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise PlanError(
-        f"Training went astray: the loss or the weights of step {step} are not finite",
-        expected="a finite number",
-        found=f"{loss} at a learning rate of {rate:.3g}",
-        where="training.rate",
-        hint="tell the coordinator: the plan needs a smaller training.rate; nothing was written",
-    )
-
-
-@contextmanager
-def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the dropout, take repeatable CUDA kernels, and leave torch's own state as it was."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _repeatable_kernels(device):
-        torch.manual_seed(seed)
-        yield
-
-
-def _repeatable_kernels(device: torch.device) -> AbstractContextManager[None]:
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-
-
-def _mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 where a CUDA device computes in it; a CPU is faster and exact in float32."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+def _keep(step: Step, state: Callable[[], State], keeper: Keeper | None, team: Team) -> None:
+    """Do what the keeper wishes; all processes do the same after the same step."""
+    if keeper is None:
+        return
+    wish = Wish(team.greatest(keeper.asked(step)))
+    if wish is Wish.GO_ON:
+        return
+    keeper.keep(state())
+    team.greatest(0)  # nobody leaves before it is written
+    if wish is Wish.STOP:
+        raise KeyboardInterrupt

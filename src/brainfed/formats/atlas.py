@@ -53,14 +53,8 @@ def lay_down(data_folder: Path, source: Path, preparation: Preparation) -> None:
         ScanError: The plan has no atlas file, or this is another file.
         ResourceError: The disk refuses.
     """
-    if preparation.space is not Space.ATLAS:
-        raise ScanError(
-            "The plan takes no atlas file",
-            found=f'space = "{preparation.space}"',
-            hint="run the command without --atlas",
-        )
+    check_given(source, preparation)
     path = path_of(data_folder, preparation)
-    _refuse_other(_digest(source), preparation.atlas_sha256, source)
     if path.exists():
         return
     atomic.make_folder(path.parent)
@@ -89,6 +83,22 @@ def find(data_folder: Path, preparation: Preparation) -> Path | None:
         return None
     _refuse_other(_digest(path), digest, path)
     return path
+
+
+def check_given(source: Path, preparation: Preparation) -> Path:
+    """A file that was named, if it is the plan's atlas; no copy is made.
+
+    Raises:
+        ScanError: The plan has no atlas file, or this is another file.
+    """
+    if preparation.space is not Space.ATLAS:
+        raise ScanError(
+            "The plan takes no atlas file",
+            found=f'space = "{preparation.space}"',
+            hint="run the command without --atlas",
+        )
+    _refuse_other(_digest(source), preparation.atlas_sha256, source)
+    return source
 
 
 def read(path: Path) -> Atlas:

@@ -34,6 +34,11 @@ Versions = dict[
 ]
 
 
+UNDECLARED_SPLIT = 64 * "0"
+"""In place of the split's digest where brainfed made no split: an external network whose counts the
+site declared."""
+
+
 class Kind(StrEnum):
     """What a weight file holds."""
 
@@ -87,7 +92,7 @@ class Manifest(Document):
     parent: Digest | None
     """Digest of the global weights that this was trained or averaged from; null in round 0."""
     split: Digest | None
-    """Keyed digest of the site's split; null for global weights."""
+    """Keyed digest of the site's split, `UNDECLARED_SPLIT` without one; null for global weights."""
     n_patients: Count | None
     """Patients trained on; null for global weights. With cases and slices: the averaging weight."""
     n_cases: Count | None

@@ -27,6 +27,18 @@ def verify_weights(path: Path, federation: Federation, signed: Signed | None = N
     Raises:
         FileRefusedError: One of its kinds, saying what is wrong.
     """
+    n_bytes = check_size(path, federation)
+    signed = signed or signature.verify_file(path)
+    with path.open("rb") as stream:
+        return verify.check_weights(stream, n_bytes, signed, federation)
+
+
+def check_size(path: Path, federation: Federation) -> int:
+    """The size of a weight file in bytes, if the plan's network can have it.
+
+    Raises:
+        TooLargeError: It can't.
+    """
     n_bytes = path.stat().st_size
     cap = weights.largest_file(federation.table)
     if n_bytes > cap:
@@ -36,9 +48,7 @@ def verify_weights(path: Path, federation: Federation, signed: Signed | None = N
             found=f"{n_bytes} B",
             where=path,
         )
-    signed = signed or signature.verify_file(path)
-    with path.open("rb") as stream:
-        return verify.check_weights(stream, n_bytes, signed, federation)
+    return n_bytes
 
 
 def verify_record(path: Path, federation: Federation) -> tuple[Record, str]:

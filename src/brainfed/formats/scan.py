@@ -42,6 +42,8 @@ class Scan:
     """Whether all voxels are zero; only a label may be blank."""
     findings: tuple[Finding, ...] = ()
     """What is odd about it, though it is not refused."""
+    stored: Geometry | None = None
+    """The grid as the file has it, where the axes of `image` were turned since."""
 
 
 def read_image(file: ScanFile, modality: Modality) -> Scan:
@@ -143,10 +145,33 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+def description_of(path: Path) -> str:
+    """The header's field `descrip`; empty where the file is no NIfTI any more."""
+    reader = sitk.ImageFileReader()
+    try:
+        reader.SetFileName(_as_text(path))
+        reader.ReadImageInformation()
+        return reader.GetMetaData("descrip")
+    except (RuntimeError, ScanError):
+        return ""
+
+
 def write_scan(
-    path: Path, array: npt.NDArray[np.generic], geometry: Geometry, *, replace: bool = False
+    path: Path,
+    array: npt.NDArray[np.generic],
+    geometry: Geometry,
+    *,
+    replace: bool = False,
+    description: str = "",
 ) -> None:
     """Write voxels `(z, y, x)` as NIfTI-1, packed where the name ends in `.gz`.
+
+    Args:
+        path: Where.
+        array: The voxels.
+        geometry: Where they lie.
+        replace: Whether a file may be there already.
+        description: For the header's field `descrip`, ASCII, at most 79 bytes.
 
     Raises:
         ConflictError: The file exists and `replace` is false.
@@ -155,8 +180,10 @@ def write_scan(
     """
     with atomic.new_path(path, replace=replace) as temporary:
         name = _as_text(temporary)
+        image = to_image(array, geometry)
+        image.SetMetaData("ITK_FileNotes", description)
         try:
-            sitk.WriteImage(to_image(array, geometry), name, path.name.endswith(".gz"))
+            sitk.WriteImage(image, name, path.name.endswith(".gz"))
             nifti.check(temporary)  # on a full disk SimpleITK leaves half a file and says nothing
         except (RuntimeError, ScanError) as error:
             raise ResourceError(

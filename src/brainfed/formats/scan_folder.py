@@ -60,7 +60,7 @@ def find_cases(scans: Path) -> tuple[tuple[FoundCase, ...], tuple[LeftOver, ...]
     cases: list[FoundCase] = []
     left: list[LeftOver] = []
     for folder in _case_folders(scans):
-        case, unnamed = _find(folder)
+        case, unnamed = find_case(folder)
         cases.append(case)
         left += unnamed
     return tuple(cases), tuple(left)
@@ -91,7 +91,7 @@ def _case_folders(scans: Path) -> list[Path]:
     return folders
 
 
-def _find(folder: Path) -> tuple[FoundCase, list[LeftOver]]:
+def find_case(folder: Path) -> tuple[FoundCase, list[LeftOver]]:
     """What lies in one case folder, whatever a plan may want of it."""
     try:
         inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -31,6 +31,10 @@ class LoggedStep(Protocol):
         """Of the batch."""
 
     @property
+    def dice(self) -> float:
+        """Soft Dice of the batch, from 0 to 1, mean over the regions."""
+
+    @property
     def rate(self) -> float:
         """The learning rate."""
 
@@ -44,14 +48,16 @@ def write(
     seconds: float,
     device: str,
 ) -> None:
-    """Write the log, in place of one that a killed command left.
+    """Write the log of the steps so far, in place of the one before.
+
+    May be called again and again while training runs: whoever reads sees one log or the next.
 
     Args:
         path: Where.
         incoming: Scores of the weights that training began with.
-        steps: All steps.
-        result: Scores of the weights that it ended with.
-        seconds: Of training alone.
+        steps: The steps so far, ascending.
+        result: Scores of the weights that it ended with; none while it runs.
+        seconds: Of training alone, so far.
         device: Where it was computed.
 
     Raises:
@@ -60,7 +66,8 @@ def write(
     lines = [_score_line("incoming", summary) for summary in incoming]
     lines += _step_lines(steps)
     lines += [_score_line("result", summary) for summary in result]
-    lines.append({"n_steps": len(steps), "seconds": round(seconds, 3), "device": device})
+    n_steps = steps[-1].number if steps else 0
+    lines.append({"n_steps": n_steps, "seconds": round(seconds, 3), "device": device})
     data = "".join(json.dumps(line) + "\n" for line in lines)
     atomic.write_bytes(path, data.encode("ascii"), mode=0o600, replace=True)
 
@@ -71,7 +78,9 @@ def _step_lines(steps: Sequence[LoggedStep]) -> list[dict[str, Any]]:
     for start in range(0, len(steps), every):
         some = steps[start : start + every]
         loss = statistics.fmean(step.loss for step in some)
-        lines.append({"step": some[-1].number, "loss": round(loss, 6), "rate": some[-1].rate})
+        dice = statistics.fmean(step.dice for step in some)
+        line = {"step": some[-1].number, "loss": round(loss, 6), "dice": round(dice, 6)}
+        lines.append(line | {"rate": some[-1].rate})
     return lines
 
 

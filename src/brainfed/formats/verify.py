@@ -71,6 +71,33 @@ def check_weights(
     return WeightsFile(signed.path, signed.digest, manifest)
 
 
+def check_global(
+    stream: BinaryIO, n_bytes: int, signed: Signed, federation: Federation
+) -> WeightsFile:
+    """Check global weights where nothing but the start is known, so outside any workspace.
+
+    As `check_weights`, but for what only newer files could say: the weights may have been signed
+    under a newer roster or plan. Both leave the plan's network and data tables as they were; the
+    key must be the one that the coordinator had at the start. Whether it was revoked since can't
+    be known here.
+
+    Raises:
+        FileRefusedError: One of its kinds, saying what is wrong.
+    """
+    check_coordinator(signed.key, federation, signed.path)
+    manifest = weights.check_stream(stream, n_bytes, federation.table, signed.path)
+    if manifest.sender != federation.roster.coordinator.name:
+        raise StrangerError(
+            "The file names another sender than the one who signed it",
+            expected=federation.roster.coordinator.name,
+            found=manifest.sender,
+            where=signed.path,
+            hint=f"only {manifest.sender} itself can send this file",
+        )
+    _check_federation(manifest, federation, signed.path)
+    return WeightsFile(signed.path, signed.digest, manifest)
+
+
 def check_document(
     kind: type[AnyBelonging], data: bytes, signed: Signed, federation: Federation
 ) -> AnyBelonging:

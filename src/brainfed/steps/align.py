@@ -89,7 +89,6 @@ class _Alignment:
     def __init__(
         self, scans: Scans, preparation: Preparation, atlas_path: Path | None, kept: CaseCache
     ) -> None:
-        assert scans.label is not None, "only complete cases come here"
         self.scans = scans
         self.label = scans.label
         self.preparation = preparation
@@ -102,8 +101,8 @@ class _Alignment:
             reference=self.reference,
             images={},
             matrices={},
-            label=Placed(self.label.image),
-            brain=Placed(self.label.image),
+            label=None,
+            brain=Placed(self.fixed.image),
             space=geometry_of(self.fixed.image),
             atlas=self.atlas,
         )
@@ -117,7 +116,10 @@ class _Alignment:
         """All steps in their order."""
         result = self.result
         if self.preparation.space is Space.SCAN:
-            refuse_other_grids(self.scans.images, self.label)
+            if self.label is not None:
+                refuse_other_grids(self.scans.images, self.label)
+            else:
+                refuse_other_grids(self.scans.images, self.fixed, str(self.reference))
             self.to = dict.fromkeys(self.scans.images, IDENTITY)
         else:
             for modality in self.scans.images:
@@ -135,8 +137,9 @@ class _Alignment:
             m: self._placed(self.scans.images[m].image, result.matrices[m])
             for m in self.scans.images
         }
-        drawn_on = self._drawn_on()
-        result.label = self._placed(self.label.image, result.matrices[drawn_on])
+        if self.label is not None:
+            drawn_on = self._drawn_on(self.label)
+            result.label = self._placed(self.label.image, result.matrices[drawn_on])
         result.brain = self._placed(mask, from_space)
         return result
 
@@ -146,9 +149,8 @@ class _Alignment:
             return Placed(to_image(sitk.GetArrayFromImage(image), self.result.space))
         return Placed(image, registration.transform(matrix))
 
-    def _drawn_on(self) -> Modality:
+    def _drawn_on(self, label: Scan) -> Modality:
         """The scan on whose grid the label was drawn."""
-        label = self.label
         fitting = read_scans.fitting_grids(label.geometry, self.scans.images, self.reference)
         if not fitting:
             raise read_scans.stray("label", label, self.scans.images, self.reference)
@@ -266,17 +268,19 @@ class _Alignment:
         return bool(2 * np.count_nonzero(one & other) > ATLAS_DICE * (one.sum() + other.sum()))
 
 
-def refuse_other_grids(scans: Mapping[Modality, Scan], label: Scan) -> None:
-    """Refuse a case whose scans don't lie on the label's grid.
+def refuse_other_grids(
+    scans: Mapping[Modality, Scan], other: Scan, name: str = "The label"
+) -> None:
+    """Refuse a case whose scans don't lie on the grid of its label, or of one among them.
 
     Raises:
         ScanError: Names the first that doesn't, and in what.
     """
     for modality, read in scans.items():
-        difference = read.geometry.difference(label.geometry)
+        difference = read.geometry.difference(other.geometry)
         if difference:
             raise ScanError(
-                f"The label and {modality} are on different grids",
+                f"{name} and {modality} are on different grids",
                 expected="one size, spacing, origin and direction, since the plan says "
                 'space = "scan"',
                 found=difference,

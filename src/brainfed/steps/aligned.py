@@ -31,7 +31,8 @@ class Aligned:
     images: Mapping[Modality, Placed]
     matrices: Mapping[Modality, Matrix]
     """Map a point of the case's space to the point of each scan."""
-    label: Placed
+    label: Placed | None
+    """None where the case has none."""
     brain: Placed
     space: Geometry
     """The grid of the space, along LPS."""

@@ -37,13 +37,14 @@ from brainfed.steps.aggregate import aggregate
 from brainfed.steps.audit import audit
 from brainfed.steps.exchange import export
 from brainfed.steps.initialise import initialise
+from brainfed.steps.one_round import train_from
 from brainfed.steps.phantoms import CONSORTIUM, PhantomSite, write_consortium
 from brainfed.steps.preprocess import Wish, preprocess
 from brainfed.steps.receive import receive
 from brainfed.steps.score_cases import entries_of, read_cases, scores_of
 from brainfed.steps.split import split
 from brainfed.steps.start import start_federation
-from brainfed.steps.train import train_from, train_round
+from brainfed.steps.train import train_round
 
 COORDINATOR = "uni-lead"
 PLAN = "demo.toml"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from brainfed.formats import (
     atomic,
+    checkpoint,
     dataset,
     identities,
     quality_page,
@@ -17,7 +18,6 @@ from brainfed.formats import (
     score_table,
     sent,
     signature,
-    training_log,
 )
 from brainfed.formats.dataset import Index
 from brainfed.formats.identities import Identities
@@ -47,14 +47,26 @@ def _unsigned(place: Workspace, paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def update(place: Workspace, path: Path) -> None:
-    """Erase an update that was never signed, its second name in the outbox, and its log.
+    """Erase an update that was never signed, its second name in the outbox, and what lies beside.
 
     Raises:
         ResourceError: The disk refuses.
     """
     atomic.remove(place.outbox / path.name)
-    atomic.remove(path.with_name(training_log.NAME))
+    for name in checkpoint.TRAINING_FILES:
+        atomic.remove(path.with_name(name))
     atomic.remove(path)
+
+
+def rounds_on_their_way(place: Workspace) -> None:
+    """Erase checkpoints, and the states of optimisers: they were learned from cases that go.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    for name in (checkpoint.NAME, checkpoint.OPTIMISER):
+        for path in sorted(place.rounds.glob(f"r*/{name}")):
+            atomic.remove(path)
 
 
 def score_file(place: Workspace, path: Path) -> None:

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from brainfed import plan as plans
+from brainfed.core.architecture import check_own
 from brainfed.core.comparison import Difference, Interval, compare, intervals
 from brainfed.core.device import choose_device
 from brainfed.core.device import threads as cpu_threads
@@ -21,6 +22,7 @@ from brainfed.errors import ScanError, UsageError
 from brainfed.formats import (
     dataset,
     federation,
+    floor,
     score_journal,
     score_table,
     weights,
@@ -32,6 +34,7 @@ from brainfed.formats.manifest import Kind
 from brainfed.formats.roster import Role
 from brainfed.formats.score_journal import MeasuredCase
 from brainfed.formats.score_table import About, ScoredSpace
+from brainfed.formats.scores import Group
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Evaluation, Plan
@@ -69,6 +72,8 @@ class EvaluateResult(Scored):
     n_cases: int
     n_nominal: int
     """Cases whose spacing is a convention: they have no mm and no ml."""
+    apart: dict[Group, tuple[Summary, ...]]
+    """Of the patients with every modality, and of those who lack one; empty if all are alike."""
     pictures: tuple[Path, ...]
     """Of the best, the median and the worst case, in `reports/`; none on the scans' own grids."""
     score_path: Path | None
@@ -120,6 +125,7 @@ def evaluate(
         raise _unconfirmed()
     files = files_of(place, known, wish)
     plan = known.plan_of(files[0].manifest.round)
+    check_own(plan, "evaluate")
     entries = _entries_to_score(place, plan, wish.subset)
     is_native = wish.space is ScoredSpace.NATIVE
     scans = native_space.scans_by_case(place.data) if is_native else None
@@ -148,11 +154,23 @@ def evaluate(
         n_patients=len({entry.patient for entry in entries}),
         n_cases=len(entries),
         n_nominal=sum(entry.spacing_nominal for entry in entries),
+        apart=_apart(first.rows, plan),
         pictures=pictures,
         score_path=score_path,
         against=second,
         differences=() if second is None else compare(first.rows, second.rows, regions),
     )
+
+
+def _apart(rows: Sequence[CaseScore], plan: Plan) -> dict[Group, tuple[Summary, ...]]:
+    groups = floor.groups_of(rows)
+    of_each = {group: groups[group] for group in (Group.COMPLETE, Group.INCOMPLETE)}
+    if not all(of_each.values()):
+        return {}
+    return {
+        group: summarise((row for row in rows if row.patient in patients), plan)
+        for group, patients in of_each.items()
+    }
 
 
 class _Work:

@@ -121,6 +121,7 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
         dataset.write_index(data, index)
     for path in chosen.updates:
         erase.update(place, path)
+    erase.rounds_on_their_way(place)
     ids = {entry.id for entry in chosen.cases}
     left = {patient for case, patient in patients.items() if case not in ids}
     touched = {entry.patient for entry in chosen.cases}

@@ -13,8 +13,8 @@ import SimpleITK as sitk  # noqa: N813 - the name that all of its documentation 
 
 from brainfed.core.inference import THRESHOLD
 from brainfed.core.labels import region_mask
-from brainfed.core.rigid import invert, transform
-from brainfed.core.volume import resample, to_image
+from brainfed.core.rigid import Matrix, invert, transform
+from brainfed.core.volume import Geometry, resample, to_image
 from brainfed.errors import NotReadyError, ScanError
 from brainfed.formats import cache, cases_csv, identities
 from brainfed.formats.cache import CaseCache
@@ -86,16 +86,37 @@ def bring_back(
     read = _read(case, plan, data_folder, scans)
     assert read.label is not None
     native = _drawn_on(case, plan, read)
-    onto, way = read.label.geometry, transform(invert(native.matrix))
-    predicted = tuple(
-        sitk.GetArrayFromImage(resample(to_image(part, case.geometry), onto, way)) > THRESHOLD
-        for part in probability
-    )
+    onto = read.label.geometry
+    predicted = outlines_on(onto, native.matrix, probability, case.geometry)
     label = sitk.GetArrayFromImage(read.label.image)
     return OnScan(
         predicted=predicted,
         true=tuple(region_mask(label, case.protocol, region) for region in plan.scans.regions),
         spacing_mm=onto.spacing_mm[::-1],
+    )
+
+
+def outlines_on(
+    onto: Geometry,
+    matrix: Matrix,
+    probability: npt.NDArray[np.float32],
+    geometry: Geometry,
+) -> tuple[Mask, ...]:
+    """The outline of each region on the grid of a scan.
+
+    Args:
+        onto: That grid, its axes in any direction.
+        matrix: Maps a point of the case to the point of the scan.
+        probability: `(region, z, y, x)` on the grid of the case.
+        geometry: That grid.
+
+    Returns:
+        `(z, y, x)` each, along the axes of `onto`.
+    """
+    way = transform(invert(matrix))
+    return tuple(
+        sitk.GetArrayFromImage(resample(to_image(part, geometry), onto, way)) > THRESHOLD
+        for part in probability
     )
 
 

@@ -13,6 +13,7 @@ from brainfed.errors import WorkspaceError
 from brainfed.formats import (
     atomic,
     cases_csv,
+    checkpoint,
     dataset,
     document,
     federation,
@@ -22,7 +23,6 @@ from brainfed.formats import (
     review,
     sent,
     signature,
-    training_log,
 )
 from brainfed.formats.erasure import Erased, Erasure, ErasureReason, Kept
 from brainfed.formats.federation import Federation
@@ -116,7 +116,9 @@ def purge(place: Workspace, *, reason: ErasureReason, today: date) -> Purged:
 
 
 def _logs(place: Workspace) -> list[Path]:
-    return sorted(place.rounds.glob(f"r*/{training_log.NAME}"))
+    """What training left beside its updates."""
+    names = checkpoint.TRAINING_FILES
+    return sorted(path for name in names for path in place.rounds.glob(f"r*/{name}"))
 
 
 def _refuse_links(data: Path) -> None:

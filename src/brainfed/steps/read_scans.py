@@ -225,7 +225,7 @@ def _as_nifti(step: str, file: ScanFile, kept: CaseCache, remarks: list[str]) ->
 
 def _turned(read: Scan) -> Scan:
     image = turned(read.image)
-    return replace(read, image=image, geometry=geometry_of(image))
+    return replace(read, image=image, geometry=geometry_of(image), stored=read.geometry)
 
 
 def _refuse_same_image(images: Mapping[Modality, Scan]) -> None:

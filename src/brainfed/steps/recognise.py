@@ -173,17 +173,23 @@ def _same_twice(case: FoundCase) -> list[list[str]]:
     return [same for same in kinds.values() if len(same) > 1]
 
 
-def check_complete(found: FoundCase, scans: Scans) -> None:
+def check_complete(found: FoundCase, scans: Scans, *, needs_label: bool = True) -> None:
     """Hold a case against what the plan asks of it: nothing in doubt, nothing missing.
+
+    Args:
+        found: The case.
+        scans: The plan's table.
+        needs_label: Whether its label counts.
 
     Raises:
         ScanError: The whole case, its label or a modality of the plan is in doubt, or the label or
             a required modality is missing.
     """
-    asked = (WHOLE_CASE, *scans.modalities, LABEL)
+    labels = (LABEL,) if needs_label else ()
+    asked = (WHOLE_CASE, *scans.modalities, *labels)
     doubts = dict.fromkeys(found.doubts[key] for key in asked if key in found.doubts)
     missing = [str(m) for m in scans.required if m not in found.images]
-    missing += [] if found.label else [LABEL]
+    missing += [] if found.label else labels
     if doubts:
         besides = [kind for kind in missing if kind not in found.doubts]
         raise ScanError(
@@ -195,7 +201,7 @@ def check_complete(found: FoundCase, scans: Scans) -> None:
     if missing:
         raise ScanError(
             f"Missing: {', '.join(missing)}",
-            expected=f"{', '.join(scans.required)} and a label",
+            expected=", ".join(scans.required) + (" and a label" if needs_label else ""),
             found=", ".join(kind for kind, _ in _scans(found)) or "no file of a known name",
             where=found.folder,
             hint="complete the case, or leave it out with --skip-incomplete",

@@ -127,7 +127,7 @@ def _size(n_bytes: int) -> str:
 
 def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
     """The plan in key figures."""
-    network, training = plan.network, plan.training
+    training = plan.training
     length = counted(training.epochs_per_round, "epoch")
     if not training.epochs_per_round:
         length = counted(training.steps_per_round, "step")
@@ -142,7 +142,7 @@ def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Space", f"{plan.preparation.space}, brain mask {plan.preparation.brain}"),
         ("Grid", f"{rows} x {columns} pixels, in plane {spacing}"),
         ("Split", parts),
-        ("Network", f"{network.architecture}, {', '.join(map(str, network.channels))} channels"),
+        ("Network", _network(plan)),
         ("Parameters", f"{n_parameters(tensor_table(plan)):,}"),
         ("Training", f"{length} a round, batch {training.batch}"),
         ("Optimiser", f"{training.optimiser}, rate {training.rate:g}, {training.schedule}"),
@@ -156,6 +156,13 @@ def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Licence of the weights", plan.terms.weights_licence),
         ("Seed", str(plan.seed)),
     )
+
+
+def _network(plan: Plan) -> str:
+    network = plan.network
+    if network.n_dimensions == 0:
+        return f"{network.architecture}, {len(network.local)} of {len(network.tensors)} local"
+    return f"{network.architecture}, {', '.join(map(str, network.channels))} channels"
 
 
 def plan_and_digests(report: Report) -> Section:

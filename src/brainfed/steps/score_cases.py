@@ -19,8 +19,8 @@ from brainfed.core.inference import THRESHOLD, network_with, probabilities, scor
 from brainfed.core.labels import region_mask
 from brainfed.core.metrics import Measure, soft_slice_dice
 from brainfed.core.progress import Progress, silent
+from brainfed.core.samples import Volume
 from brainfed.core.scoring import CaseScore
-from brainfed.core.slices import Volume
 from brainfed.core.training import Weights
 from brainfed.core.unet import UNet
 from brainfed.errors import ScanError
@@ -198,7 +198,7 @@ def volume_of(case: Case, plan: Plan) -> Volume:
             hint=f"{BACK}; if it stays, the scans need a look",
         )
     regions = [region_mask(case.label, case.protocol, region) for region in plan.scans.regions]
-    return Volume(case.image, np.stack(regions), case.present)
+    return Volume(case.image, np.stack(regions), case.present, case.id)
 
 
 def entries_of(data_folder: Path, plan: Plan, subset: Subset) -> tuple[CaseEntry, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from brainfed import plan as plans
 from brainfed.core.architecture import n_parameters
-from brainfed.errors import NotReadyError, PlanError
+from brainfed.errors import ConflictError, NotReadyError, PlanError
 from brainfed.formats import (
     atomic,
     document,
@@ -50,6 +50,7 @@ def start_federation(
     initial_weights: InitialWeights,
     today: date,
     purpose: Purpose = "real",
+    are_given: bool = False,
 ) -> Started:
     """Freeze the completed plan and make start.json and the global weights of round 0.
 
@@ -62,14 +63,18 @@ def start_federation(
             needs torch.
         today: The day for start.json.
         purpose: `real`, or a marked simulation or drill.
+        are_given: Whether the weights come from a file; run again, they must be the same.
 
     Raises:
         PlanError: The plan is wrong, or differs from the one that has been started.
         NotReadyError: No site has been admitted yet.
+        ConflictError: It was started with other weights than those given.
     """
     place.require(Role.COORDINATOR)
     plan = plans.load(plan_path)
     already = federation.has_started(place)
+    # Before anything is written: weights that don't fit must not leave a start behind.
+    first = initial_weights(plan) if rounds.newest_round(place) is None else None
     if not already:
         _write_start(place, plan, purpose, today)
     known = federation.load(place)
@@ -82,8 +87,10 @@ def start_federation(
             hint="`brainfed amend PLAN --from-round R` changes training, aggregation and terms; "
             "another network or other data are a new federation, in an empty folder",
         )
-    if rounds.newest_round(place) is None:
-        _write_first_weights(place, known, initial_weights)
+    if first is not None:
+        _write_first_weights(place, known, first)
+    elif are_given:
+        _check_same(place, known, initial_weights(plan))
     exchange.fill_outbox(place)
     n = n_parameters(known.table)
     return Started(known.digest, plan, n, tuple(p.name for p in known.roster.sites), already)
@@ -109,8 +116,21 @@ def _write_start(place: Workspace, plan: plans.Plan, purpose: Purpose, today: da
     place.note(Event.MADE, what="start", digest=digest)
 
 
+def _check_same(place: Workspace, known: federation.Federation, given: weights.Tensors) -> None:
+    path = rounds.global_path(place, 0)
+    there = {} if path is None else weights.read_tensors(path, known.table)
+    if any(there[name].tobytes() != given[name].tobytes() for name in there):
+        raise ConflictError(
+            "This federation was started with other weights",
+            expected="the weights of round 0",
+            where=path,
+            hint="leave --weights out; other weights to begin with are a new federation, in an "
+            "empty folder",
+        )
+
+
 def _write_first_weights(
-    place: Workspace, known: federation.Federation, initial_weights: InitialWeights
+    place: Workspace, known: federation.Federation, tensors: weights.Tensors
 ) -> None:
     manifest = rounds.new_manifest(
         known,
@@ -122,6 +142,6 @@ def _write_first_weights(
     path = place.round_folder(0) / known.weights_name(manifest)
     atomic.make_folder(path.parent)
     atomic.remove(path)
-    weights.write(path, manifest, initial_weights(known.plan_of(0)))
+    weights.write(path, manifest, tensors)
     digest = signature.sign_file(path, rosters.coordinator_key(place))
     place.note(Event.MADE, what="global weights", round=0, digest=digest.hex())

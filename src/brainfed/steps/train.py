@@ -1,28 +1,23 @@
-"""Train: the newest global weights become this site's update of the open round.
+"""Train: the newest global weights become this site's update of the open round."""
 
-Score the incoming weights on the validation patients, train, score the result. `train_from` is
-the whole of it in memory, for simulations and pooled training too; `train_round` adds the
-workspace.
-"""
-
-import statistics
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from brainfed import plan as plans
-from brainfed.core.device import choose_device, room_for_cases
-from brainfed.core.device import threads as cpu_threads
+from brainfed.core import charts
+from brainfed.core.architecture import check_own
+from brainfed.core.curves import training_curves
+from brainfed.core.device import Precision, choose_device, choose_precision
 from brainfed.core.progress import Progress, silent
 from brainfed.core.scoring import CaseScore, Summary, summarise
-from brainfed.core.slices import Slices, Volume
-from brainfed.core.training import Step, Weights, derived_seed, train
+from brainfed.core.team import Alone, Team
+from brainfed.core.training import Step, ignore
 from brainfed.errors import ScanError
 from brainfed.formats import (
     atomic,
+    checkpoint,
     dataset,
     federation,
     floor,
@@ -39,32 +34,17 @@ from brainfed.formats.roster import Role
 from brainfed.formats.scores import Group
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
-from brainfed.plan import Plan
-from brainfed.steps.score_cases import entries_of, read_cases, scores_of, volume_of
+from brainfed.plan import OptimiserState, Plan
+from brainfed.steps.keep_round import (
+    EVERY_SECONDS,
+    RoundKeeper,
+    digest_of_round,
+    moments_before,
+)
+from brainfed.steps.one_round import Trained, train_from
+from brainfed.steps.score_cases import entries_of, read_cases
 from brainfed.steps.score_file import may_tell
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What one round of training in memory gave."""
-
-    weights: Weights
-    steps: tuple[Step, ...]
-    n_patients: int
-    """Trained on; likewise cases and slices."""
-    n_cases: int
-    n_slices: int
-    incoming: tuple[CaseScore, ...]
-    """Of the validation cases, under the weights that training began with."""
-    result: tuple[CaseScore, ...]
-    """The same under the weights that it ended with."""
-    seconds: float
-    """Of training alone."""
-
-    @property
-    def last_loss(self) -> float:
-        """Mean over the last tenth of the steps."""
-        return statistics.fmean(step.loss for step in self.steps[-max(1, len(self.steps) // 10) :])
+from brainfed.steps.training_set import StoredCases
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,58 +60,107 @@ class TrainResult:
     """Of the validation patients; for this site alone, the floor is not applied."""
     result: tuple[Summary, ...] = ()
     device: str = ""
+    precision: Precision | None = None
     log_path: Path | None = None
+    """`training.jsonl`; `training.png` lies beside it."""
+    word: str = ""
+    """What became of a checkpoint that lay there."""
 
 
 def train_round(
     place: Workspace,
     *,
     device: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
+    team: Team | None = None,
+    every_seconds: float = EVERY_SECONDS,
+    on_step: Callable[[Step], None] = ignore,
     progress: Progress = silent,
-) -> TrainResult:
+) -> TrainResult | None:
     """Train on this site's cases and put the update, unsigned, into the folder of its round.
 
-    Beside it lies `training.jsonl`. The update comes last, so a killed command leaves none, and
-    running it again trains again with the same seed; once it is there, it is given back as it is.
+    Beside it lie `training.jsonl` and `training.png`. On the way a checkpoint is written every few
+    minutes; run again after any kill it goes on from there, with the same bits. The update comes
+    last; once it is there, it is given back as it is.
 
     Args:
         place: A site's workspace.
         device: `cpu`, `cuda` or `cuda:1`; CUDA where there is one if None.
+        precision: `float32`, `bf16` or `fp16`; what suits the device if None.
         threads: CPU threads; torch's own choice if None. The bits of the result depend on it.
+        team: The processes that share each batch; the first alone writes, and has a result.
+        every_seconds: Between two checkpoints.
+        on_step: Told of each step.
         progress: Told of cases and steps.
 
     Raises:
         WorkspaceError: The other role, not joined, no cases, split or global weights yet.
-        ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on.
+        ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on; cases
+            or split were changed while it trained.
         PlanError: The schedule has ended, or training diverged.
         FileRefusedError: Weights are damaged, or the roster has no such site.
         ResourceError: The disk, the memory or the device.
+        KeyboardInterrupt: Somebody stopped it; the checkpoint is written.
     """
     place.require(Role.SITE)
     known = federation.load(place)
     known.principal(Role.SITE, place.name)
-    chosen = choose_device(device)
+    chosen, team = choose_device(device), team or Alone()
+    numbers = choose_precision(precision, chosen)
     incoming = rounds.newest_global(place, known)
     number = incoming.manifest.round + 1
     federation.check_accepted(place, known, number)
     plan = known.plan_of(number)
+    check_own(plan, "train")
     there = _update_there(place, known, number)
     made_from = (incoming.digest, known.in_force(number).version)
     if there is not None and (there.manifest.parent, there.manifest.plan) == made_from:
+        if team.rank == 0:
+            _forget(place, number)
         return TrainResult(there, number, already=True)
     split = dataset.split_digest(place.data)
+    belongs = digest_of_round(place, plan, incoming.digest, numbers)
+    folder = place.round_folder(number)
+    keeper = RoundKeeper(
+        folder / checkpoint.NAME,
+        belongs,
+        writes=team.rank == 0,
+        every_seconds=every_seconds,
+        beside=lambda keeper, state: _write_log(
+            folder, plan, OnItsWay(state.steps, keeper.incoming or ()), device=str(chosen)
+        ),
+    )
+    if keeper.word:
+        progress("round", 1, 1, keeper.word)
+    begun_with = weights.read_tensors(incoming.path, known.table)
     trained = train_from(
-        weights.read_tensors(incoming.path, known.table),
+        begun_with,
         plan,
-        training=_cases(place, plan, Subset.TRAIN),
+        training=StoredCases(place.data, entries_of(place.data, plan, Subset.TRAIN)),
         validation=_cases(place, plan, Subset.VALIDATION),
         round_number=number,
         site=place.name,
         device=str(chosen),
+        precision=numbers,
         threads=threads,
+        moments=moments_before(place, plan, number, begun_with, progress),
+        keeper=keeper,
+        team=team,
+        on_step=on_step,
         progress=progress,
     )
+    if team.rank > 0:
+        return None
+    if digest_of_round(place, plan, incoming.digest, numbers) != belongs:
+        atomic.remove(folder / checkpoint.NAME)  # learned from what is perhaps to be forgotten
+        raise ScanError(
+            "Cases or split were changed while the round was trained",
+            expected="the cases that it began with",
+            where=dataset.index_path(place.data),
+            hint="no update was written; run `brainfed train-round` again, it begins this round "
+            "anew",
+        )
     manifest = rounds.new_manifest(
         known,
         number,
@@ -143,86 +172,19 @@ def train_round(
         versions={name: version(name) for name in ("brainfed", "numpy", "torch")},
         **_figures(place, trained, plan, incoming.manifest.round),
     )
-    return _put(place, known, manifest, trained, device=str(chosen))
-
-
-def train_from(
-    weights: Weights,
-    plan: Plan,
-    *,
-    training: Iterable[Case],
-    validation: Iterable[Case] = (),
-    round_number: int = 1,
-    site: str = "pooled",
-    device: str | None = None,
-    threads: int | None = None,
-    progress: Progress = silent,
-) -> Trained:
-    """One round of training in memory; the order of the cases doesn't matter.
-
-    Args:
-        weights: Where to start; not changed.
-        plan: The plan.
-        training: Cases to train on; of several sites for pooled training.
-        validation: Cases that are scored before and after; none are scored where empty.
-        round_number: From 1; places the round on the rate's schedule, and goes into the seed.
-        site: Goes into the seed.
-        device: As for `train_round`, likewise `threads`, `progress` and what is raised.
-        threads: See `device`.
-        progress: See `device`.
-    """
-    chosen = choose_device(device)
-    with room_for_cases():
-        held_out = list(validation)
-        slices, n_patients = _training_set(training, plan, progress)
-    steps: list[Step] = []
-
-    def on_step(step: Step) -> None:
-        steps.append(step)
-        progress("training", step.number, step.n_steps, f"loss {step.loss:.3f}")
-
-    with cpu_threads(threads):
-        incoming = scores_of(weights, plan, held_out, device=chosen, progress=progress)
-        start = time.perf_counter()
-        result = train(
-            weights,
-            plan,
-            slices,
-            round_number=round_number,
-            seed=derived_seed(plans.plan_digest(plan), round_number, site),
-            device=chosen,
-            on_step=on_step,
-        )
-        seconds = time.perf_counter() - start
-        after = scores_of(result, plan, held_out, device=chosen, progress=progress)
-    return Trained(
-        weights=result,
-        steps=tuple(steps),
-        n_patients=n_patients,
-        n_cases=len(slices.volumes),
-        n_slices=len(slices),
-        incoming=tuple(incoming),
-        result=tuple(after),
-        seconds=seconds,
+    update, log_path = _put(place, known, manifest, trained, device=str(chosen))
+    return TrainResult(
+        update=update,
+        round_number=number,
+        already=False,
+        trained=trained,
+        incoming=summarise(trained.incoming, plan),
+        result=summarise(trained.result, plan),
+        device=str(chosen),
+        precision=numbers,
+        log_path=log_path,
+        word=keeper.word,
     )
-
-
-def _training_set(cases: Iterable[Case], plan: Plan, progress: Progress) -> tuple[Slices, int]:
-    """All slices in the order of the case ids, and the number of patients."""
-    volumes: list[tuple[str, Volume]] = []
-    patients = set()
-    for number, case in enumerate(cases, start=1):
-        volumes.append((case.id, volume_of(case, plan)))
-        patients.add(case.patient)
-        progress("reading cases", number, number)
-    if not volumes:
-        raise ScanError(
-            "There is no case to train on",
-            expected="at least one patient in the training part of the split",
-            hint="a site of one or two patients can only evaluate; see data/split.json",
-        )
-    volumes.sort(key=lambda named: named[0])
-    return Slices([volume for _, volume in volumes]), len(patients)
 
 
 def _cases(place: Workspace, plan: Plan, subset: Subset) -> Iterator[Case]:
@@ -241,34 +203,63 @@ def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFi
 
 def _put(
     place: Workspace, known: Federation, manifest: Manifest, trained: Trained, *, device: str
-) -> TrainResult:
-    """Write the log, then the update: only the update counts, so it comes last."""
+) -> tuple[WeightsFile, Path]:
+    """Write what lies beside it, then the update: only the update counts, so it comes last."""
     folder = place.round_folder(manifest.round)
-    log_path, path = folder / training_log.NAME, folder / known.weights_name(manifest)
     plan = known.plan_of(manifest.round)
-    incoming, result = summarise(trained.incoming, plan), summarise(trained.result, plan)
-    atomic.make_folder(folder)
-    training_log.write(
-        log_path,
-        incoming=incoming,
-        steps=trained.steps,
-        result=result,
-        seconds=trained.seconds,
-        device=device,
-    )
+    log_path = _write_log(folder, plan, trained, device=device)
+    _draw(folder / checkpoint.CURVES, plan, trained)
+    if plan.training.optimiser_state is OptimiserState.KEEP:
+        checkpoint.write_moments(folder / checkpoint.OPTIMISER, trained.moments)
+    path = folder / known.weights_name(manifest)
     weights.write(path, manifest, trained.weights)
     digest = signature.digest_of(path).hex()
     place.note(Event.MADE, what="update", round=manifest.round, digest=digest)
-    return TrainResult(
-        update=WeightsFile(path, digest, manifest),
-        round_number=manifest.round,
-        already=False,
-        trained=trained,
-        incoming=incoming,
-        result=result,
+    _forget(place, manifest.round)
+    return WeightsFile(path, digest, manifest), log_path
+
+
+def _forget(place: Workspace, number: int) -> None:
+    """Remove what no later round needs: checkpoints, and moments older than this round's parent."""
+    for path in sorted(place.rounds.glob(f"r*/{checkpoint.NAME}")):
+        atomic.remove(path)
+    if number > 2:
+        atomic.remove(place.round_folder(number - 2) / checkpoint.OPTIMISER)
+
+
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """What is known of a round before its end."""
+
+    steps: tuple[Step, ...]
+    incoming: tuple[CaseScore, ...]
+    result: tuple[CaseScore, ...] = ()
+    seconds: float = 0.0
+
+
+def _write_log(folder: Path, plan: Plan, known: Trained | OnItsWay, *, device: str) -> Path:
+    """`training.jsonl`, of what has been done so far."""
+    atomic.make_folder(folder)
+    training_log.write(
+        folder / training_log.NAME,
+        incoming=summarise(known.incoming, plan),
+        steps=known.steps,
+        result=summarise(known.result, plan),
+        seconds=known.seconds,
         device=device,
-        log_path=log_path,
     )
+    return folder / training_log.NAME
+
+
+def _draw(path: Path, plan: Plan, trained: Trained) -> None:
+    """`training.png`, of the whole round."""
+    with atomic.scratch_folder(path) as scratch, charts.private_cache(scratch):
+        picture = training_curves(
+            trained.steps,
+            incoming=summarise(trained.incoming, plan),
+            result=summarise(trained.result, plan),
+        )
+    atomic.write_bytes(path, picture, mode=0o600, replace=True)
 
 
 def _figures(place: Workspace, trained: Trained, plan: Plan, round_before: int) -> dict[str, Any]:

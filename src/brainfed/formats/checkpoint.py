@@ -1,0 +1,139 @@
+"""`rounds/rNNNN/training.checkpoint` and `optimiser.state`: a round of training on its way.
+
+Both are safetensors files with one metadata entry, `brainfed`, of JSON; no pickle, mode 0600, put
+in place by one rename. They hold what was learned from patients and stay at the site.
+`docs/formats/checkpoint.md` describes them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors.numpy import save
+
+from brainfed.core.scoring import CaseScore
+from brainfed.formats import atomic, training_log
+
+NAME = "training.checkpoint"
+OPTIMISER = "optimiser.state"
+CURVES = "training.png"
+TRAINING_FILES = (NAME, OPTIMISER, CURVES, training_log.NAME)
+"""All that training leaves in the folder of its round and that never leaves the site."""
+FORMAT, MOMENTS_FORMAT = "brainfed-checkpoint-1", "brainfed-optimiser-1"
+LOG_COLUMNS = ("number", "n_steps", "loss", "rate", "dice", "n_samples")
+
+Tensors = Mapping[str, NDArray[np.float32]]
+_SCORES = TypeAdapter(tuple[CaseScore, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a round of training stood between two steps."""
+
+    belongs: str
+    """Digest of all that the round's weights follow from; another one makes this useless."""
+    weights: Tensors
+    moments: Tensors = field(default_factory=dict)
+    scaler: Mapping[str, float] = field(default_factory=dict)
+    """Of fp16's loss scale."""
+    log: Sequence[tuple[float, ...]] = ()
+    """Of each step that is done, `LOG_COLUMNS`."""
+    incoming: tuple[CaseScore, ...] = ()
+    """Scores of the validation cases before the first step."""
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, in place of an older one.
+
+    Raises:
+        ResourceError: The disk refuses; an older checkpoint is left as it was.
+    """
+    tensors: dict[str, NDArray[Any]] = {
+        "log": np.array(checkpoint.log, np.float64).reshape(-1, len(LOG_COLUMNS))
+    }
+    for prefix, some in (("weights", checkpoint.weights), ("moments", checkpoint.moments)):
+        tensors |= {f"{prefix}/{name}": array for name, array in some.items()}
+    about = {
+        "format": FORMAT,
+        "belongs": checkpoint.belongs,
+        "scaler": dict(checkpoint.scaler),
+        "incoming": _SCORES.dump_python(checkpoint.incoming, mode="json"),
+    }
+    _write(path, tensors, about)
+
+
+def read(path: Path) -> Checkpoint | None:
+    """The checkpoint at this place; None where there is none, or a damaged one."""
+    found = _read(path, FORMAT)
+    if found is None:
+        return None
+    tensors, about = found
+    try:
+        log = tensors.pop("log").reshape(-1, len(LOG_COLUMNS))
+        return Checkpoint(
+            belongs=str(about["belongs"]),
+            weights=_with_prefix(tensors, "weights/"),
+            moments=_with_prefix(tensors, "moments/"),
+            scaler={str(key): float(value) for key, value in about["scaler"].items()},
+            log=[tuple(row) for row in log.tolist()],
+            incoming=_SCORES.validate_python(about["incoming"]),
+        )
+    except (AttributeError, KeyError, ValueError, TypeError, ValidationError):
+        return None
+
+
+def write_moments(path: Path, moments: Tensors) -> None:
+    """Write the moments of the optimiser after a round, in place of older ones.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    _write(path, dict(moments), {"format": MOMENTS_FORMAT})
+
+
+def read_moments(path: Path) -> Tensors | None:
+    """The moments at this place; None where there are none, or damaged ones."""
+    found = _read(path, MOMENTS_FORMAT)
+    return None if found is None else found[0]
+
+
+def _write(path: Path, tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
+    content = {name: np.asarray(array, order="C") for name, array in sorted(tensors.items())}
+    about = about | {"sha256": _digest(content)}
+    data = save(content, metadata={"brainfed": json.dumps(about)})
+    atomic.write_bytes(path, data, mode=0o600, replace=True)
+
+
+def _read(path: Path, wanted: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    """Tensors and JSON; what can't be read is worth nothing, and no reason to stop."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as content:
+            about = json.loads((content.metadata() or {})["brainfed"])
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError):
+        return None
+    is_ours = isinstance(about, dict) and about.get("format") == wanted
+    return (tensors, about) if is_ours and about.get("sha256") == _digest(tensors) else None
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over all values, in name order: safetensors itself would not see a changed one."""
+    found = hashlib.sha256()
+    for _, array in sorted(tensors.items()):
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def _with_prefix(tensors: Tensors, prefix: str) -> dict[str, NDArray[np.float32]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in tensors.items()
+        if name.startswith(prefix)
+    }
