@@ -10,7 +10,7 @@ FUZZ ?= work/fuzz
 FUZZ_SECONDS ?= 600
 PEERS ?= work/peers
 
-.PHONY: demo test test-slow fuzz fuzz-parsers lgg lgg-folds study-losses bench bench-preprocess bench-evaluate bench-train study-registration overfit-3d docs clean
+.PHONY: demo test test-slow fuzz fuzz-parsers lgg lgg-folds study-losses bench bench-preprocess bench-evaluate bench-train study-registration overfit-3d own-trainer docs clean
 
 demo: $(READY)
 	$(BIN)/brainfed demo --out $(OUT)
@@ -83,6 +83,12 @@ study-registration: $(READY)
 # The 3-D network learns two real cases by heart, and predicts four; about 15 minutes on one core.
 overfit-3d: $(READY)
 	$(BIN)/python -m tests.benchmarks.overfit_3d
+
+# The recipes of docs/how-to/own-trainer.md, nnU-Net in an environment of its own; about 5 minutes.
+own-trainer: $(READY)
+	$(BIN)/python -m venv $(PEERS)/nnunet
+	$(PEERS)/nnunet/bin/python -m pip install --quiet torch==2.13.0 nnunetv2==2.8.1
+	PEERS=$(abspath $(PEERS)) $(BIN)/pytest -m slow tests/docs/test_own_trainer.py
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py

@@ -112,7 +112,13 @@ def enrolment_of(site: Workspace) -> Path:
 def start(small: Small, plan: Plan) -> None:
     path = small.root / "plan.toml"
     path.write_text(plans.render(plan))
-    start_federation(small.coordinator, path, initial_weights=initial_weights, today=TODAY)
+    start_federation(
+        small.coordinator,
+        path,
+        initial_weights=initial_weights,
+        today=TODAY,
+        are_given=plan.network.n_dimensions == 0,
+    )
 
 
 def say_yes(_: object) -> bool:

@@ -133,7 +133,8 @@ def environment(folder: Path) -> str:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *NNUNET], check=True)
+    # Each time: it says at once that nothing is missing, or mends what a killed run left.
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *NNUNET], check=True)
     return str(python)
 
 

@@ -3,12 +3,26 @@
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
+from brainfed import plan as plans
 from brainfed.core.architecture import tensor_table
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
+from brainfed.steps.admit import admit
+from tests.builders import a_plan
 from tests.cli.typed import Typed, too_wide
-from tests.federation import Small, a_federation, close_round, sign, train
+from tests.federation import (
+    Small,
+    a_federation,
+    an_unstarted_federation,
+    close_round,
+    enrolment_of,
+    random_weights,
+    say_yes,
+    sign,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +73,24 @@ def test_the_first_weights_are_said_to_be_random(typed: Typed, small: Small) -> 
     words = flat(typed("inspect", first).out)
     assert "drawn at random" in words
     assert "learned from" not in words
+
+
+def test_first_weights_that_were_given_are_not_said_to_be_random(
+    typed: Typed, tmp_path: Path
+) -> None:
+    small = an_unstarted_federation(tmp_path)
+    places = small.sites.values()
+    admit(small.coordinator, [enrolment_of(site) for site in places], confirm=say_yes)
+    plan, mine = tmp_path / "plan.toml", tmp_path / "mine.safetensors"
+    plan.write_text(plans.render(a_plan()))
+    save_file(random_weights(a_plan(), 7), mine)
+    where = ("--workspace", small.coordinator.root)
+    assert typed("start", plan, "--weights", mine, *where).code == 0
+    first = next(small.coordinator.round_folder(0).glob("*.safetensors"))
+    words = flat(typed("inspect", first).out)
+    assert "drawn at random" not in words
+    assert "may have been learned from patients elsewhere" in words
+    assert "no check of numbers proves that nothing of a patient can be drawn out" in words
 
 
 def test_every_field_of_a_record_a_roster_and_a_start_is_printed(

@@ -332,7 +332,7 @@ def check_ending(point: Point, code: int, left: list[Path]) -> None:
     if point.fault in FAILURES:
         assert code in QUIETLY, point
         # What can't even be taken away stays for the next command to take away.
-        assert not left or point.call == "unlink", point
+        assert not left or point.call in ("unlink", "rmdir"), point
     else:
         assert code == KILLED, point
 

@@ -201,14 +201,27 @@ def _meaning(found: "Inspected") -> Words:
         )
 
 
+NO_PROOF = (
+    "- They are not images, but no check of numbers proves that nothing of a patient can be "
+    "drawn out of them. Treat the file as the parties agreed, not as free of personal data."
+)
+
+
 def _of_tensors(found: "Inspected") -> Words:
     n = sum(math.prod(tensor.shape) for tensor in found.tensors)
     size = size_words(sum(tensor.n_bytes for tensor in found.tensors))
-    if found.content.get("round") == 0:
+    if found.content.get("round") == 0 and "torch" in found.content.get("versions", ()):
         yield (
             f"- The tensors ({n:,} numbers, {size}) are those of round 0: drawn at random from the "
             "plan's seed, before any training."
         )
+        return
+    if found.content.get("round") == 0:
+        yield (
+            f"- The tensors ({n:,} numbers, {size}) are those of round 0, and the coordinator "
+            "brought them (`start --weights`). They may have been learned from patients elsewhere."
+        )
+        yield NO_PROOF
         return
     whose = {
         "update": "the patients of the site that sends it",
@@ -218,10 +231,7 @@ def _of_tensors(found: "Inspected") -> Words:
         f"- The tensors ({n:,} numbers, {size}) are the network's weights. They have been learned "
         f"from {whose}."
     )
-    yield (
-        "- They are not images, but no check of numbers proves that nothing of a patient can be "
-        "drawn out of them. Treat the file as the parties agreed, not as free of personal data."
-    )
+    yield NO_PROOF
     if found.kind != "update":
         return
     yield (

@@ -91,13 +91,15 @@ def _preparation(plan: "Plan") -> Words:
 
 def _rounds(plan: "Plan") -> Words:
     training = plan.training
-    length = (
-        counted(training.steps_per_round, "step")
-        if training.steps_per_round
-        else counted(training.epochs_per_round, "pass", "passes") + " over its training slices"
-    )
+    if plan.network.architecture == "external":
+        length = "as the sites agreed"
+    elif training.steps_per_round:
+        length = f"for {counted(training.steps_per_round, 'step')}"
+    else:
+        passes = counted(training.epochs_per_round, "pass", "passes")
+        length = f"for {passes} over its training slices"
     yield (
-        f"- {counted(plan.rounds, 'round')}. In each, a site trains for {length} and sends its "
+        f"- {counted(plan.rounds, 'round')}. In each, a site trains {length} and sends its "
         "weights; the coordinator sends back their mean, in which a site counts by its number of "
         f"training {plan.aggregation.weights}."
     )
@@ -117,9 +119,11 @@ def _leaving(plan: "Plan") -> Words:
     yield "- What leaves this site in every round, as one signed file:"
     yield "  - the weights, which have been learned from its patients;"
     yield "  - the numbers of patients, cases and slices that it trained on;"
-    yield f"  - mean and spread of the Dice of its validation patients, {group};"
+    if plan.network.architecture != "external":
+        yield f"  - mean and spread of the Dice of its validation patients, {group};"
     yield "  - a keyed digest of the split, and the versions of the libraries."
-    yield "  After each `brainfed evaluate` a second one: scores of global weights, likewise."
+    if plan.network.architecture != "external":
+        yield "  After each `brainfed evaluate` a second one: scores of global weights, likewise."
     yield "  No image, no outline, no name, no path, no time of day."
     yield (
         "- No check of numbers proves that nothing of a patient can be drawn out of the weights. "

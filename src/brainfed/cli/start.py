@@ -100,11 +100,14 @@ def start(
     show(started, _start_words, as_json=as_json)
 
 
+_BRING_WEIGHTS = "`brainfed start PLAN --weights FILE`; see docs/how-to/own-trainer.md"
+
+
 def _initial_weights(plan: "Plan") -> "dict[str, npt.NDArray[np.float32]]":
     """As `core.unet` makes them; torch is loaded only when they are to be made."""
     from brainfed.core.architecture import check_own
 
-    check_own(plan, "initialise")
+    check_own(plan, "initialise", instead=_BRING_WEIGHTS)
     from brainfed.core.unet import initial_weights
 
     return initial_weights(plan)

@@ -53,8 +53,19 @@ def tensor_table(plan: Plan) -> TensorTable:
     return dict(sorted(table.items()))
 
 
-def check_own(plan: Plan, what: str) -> None:
+INSTEAD = (
+    "use your own program on the global weights, then `brainfed export --weights FILE` with what "
+    "it trained; see docs/how-to/own-trainer.md"
+)
+
+
+def check_own(plan: Plan, what: str, *, instead: str = INSTEAD) -> None:
     """Refuse to do with a network of the sites' own what only their program can.
+
+    Args:
+        plan: The plan.
+        what: What brainfed can't do, a verb.
+        instead: What to do.
 
     Raises:
         PlanError: The plan's network is external.
@@ -65,8 +76,7 @@ def check_own(plan: Plan, what: str) -> None:
             expected="a network of brainfed's (unet-2d, unet-3d)",
             found='architecture = "external"',
             where="network.architecture",
-            hint="use your own program on the global weights, then `brainfed export --weights FILE`"
-            " with what it trained; see docs/how-to/own-trainer.md",
+            hint=instead,
         )
 
 

@@ -103,6 +103,11 @@ class Manifest(Document):
     versions: Versions
     """Versions of the libraries that made the file."""
 
+    @property
+    def are_given(self) -> bool:
+        """Whether these are first weights that the coordinator brought, not drawn by torch."""
+        return self.round == 0 and "torch" not in self.versions
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
         counts = (self.n_patients, self.n_cases, self.n_slices, self.n_validation, self.split)

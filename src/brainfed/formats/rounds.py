@@ -80,6 +80,12 @@ def global_path(workspace: Workspace, round_number: int) -> Path | None:
     return max(found, key=lambda path: weights.read_manifest(path).edition) if found else None
 
 
+def begins_with_given(workspace: Workspace) -> bool:
+    """Whether the coordinator brought the weights of round 0."""
+    path = global_path(workspace, 0)
+    return path is not None and weights.read_manifest(path).are_given
+
+
 def newest_round(workspace: Workspace) -> int | None:
     """The highest round with global weights; None before the first."""
     closed = [n for n in numbers(workspace) if global_path(workspace, n) is not None]

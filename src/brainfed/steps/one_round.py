@@ -113,7 +113,7 @@ def train_from(
         n_processes=team.n_ranks,
         progress=progress,
     )
-    memory_bytes = training_bytes(plan) + _resident(found)
+    memory_bytes = training_bytes(plan, team.n_ranks) + _resident(found)
     progress("memory", 1, 1, _memory_words(memory_bytes, free_bytes(chosen)))
 
     def tell(step: Step) -> None:

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from brainfed.core.architecture import check_external
-from brainfed.errors import ConflictError, UsageError
+from brainfed.errors import ConflictError, PlanError, UsageError
 from brainfed.formats import (
     atomic,
     dataset,
@@ -19,7 +19,7 @@ from brainfed.formats import (
 from brainfed.formats.dataset import Subset
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
-from brainfed.formats.manifest import UNDECLARED_SPLIT, Kind
+from brainfed.formats.manifest import UNDECLARED_SPLIT, Kind, Manifest
 from brainfed.formats.roster import Role
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
@@ -55,7 +55,7 @@ def take_update(place: Workspace, path: Path, declared: Counts | None = None) ->
         declared: What was trained on; from the workspace's own cases and split if None.
 
     Raises:
-        PlanError: The plan's network is one of brainfed's own.
+        PlanError: The plan's network is one of brainfed's own, or its last round is closed.
         WorkspaceError: The other role, not joined, or no global weights yet.
         UsageError: No counts where there are no cases, or both; the file is missing or a pickle.
         FileRefusedError: The weights are not those of the plan's network.
@@ -70,6 +70,7 @@ def take_update(place: Workspace, path: Path, declared: Counts | None = None) ->
     federation.check_accepted(place, known, number)
     plan = known.plan_of(number)
     check_external(plan)
+    _check_open(known, number)
     tensors = given_weights.read_tensors(path, known.table, local=plan.network.local)
     counts, split, n_validation = _counts(place, known, number, declared)
     there = _update_there(place, known, number)
@@ -90,27 +91,27 @@ def take_update(place: Workspace, path: Path, declared: Counts | None = None) ->
     folder = place.round_folder(number)
     atomic.make_folder(folder)
     if there is not None:
-        if manifest == there.manifest and _same(there, known, tensors):
+        if _says_the_same(there.manifest, manifest) and _same(there, known, tensors):
             return TakenUpdate(there, already=True)
-        if signature.signature_path(there.path).exists():
-            if there.manifest.parent == incoming.digest:
-                raise ConflictError(
-                    f"The update of round {number} is signed already, and may have been carried",
-                    expected="the weights that were signed",
-                    found="other weights, or other counts",
-                    where=there.path,
-                    hint="go on with the next round; if the signed weights are wrong, tell the "
-                    "coordinator before the round is closed",
-                )
-        else:
-            atomic.remove(place.outbox / there.path.name)
-            atomic.remove(there.path)
+        _give_way(place, there, manifest)
         manifest = manifest.model_copy(update={"edition": there.manifest.edition + 1})
     target = folder / known.weights_name(manifest)
     weights.write(target, manifest, tensors)
     digest = signature.digest_of(target).hex()
     place.note(Event.MADE, what="update", round=number, digest=digest)
     return TakenUpdate(WeightsFile(target, digest, manifest), already=False)
+
+
+def _check_open(known: Federation, number: int) -> None:
+    last = max(entry.plan.rounds for entry in known.plans)
+    if number > last:
+        raise PlanError(
+            "All rounds of the plan are closed",
+            expected=f"a round up to {last}",
+            found=f"round {number}",
+            where="rounds",
+            hint="the last global weights are the result; ask the coordinator",
+        )
 
 
 def _counts(
@@ -152,6 +153,28 @@ def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFi
     if path is None:
         return None
     return WeightsFile(path, signature.digest_of(path).hex(), weights.check(path, known.table))
+
+
+def _give_way(place: Workspace, there: WeightsFile, new: Manifest) -> None:
+    """Take away an update that nobody has signed; one that was signed for other weights stays."""
+    if not signature.signature_path(there.path).exists():
+        atomic.remove(place.outbox / there.path.name)
+        atomic.remove(there.path)
+    elif (there.manifest.parent, there.manifest.plan) == (new.parent, new.plan):
+        raise ConflictError(
+            f"The update of round {new.round} is signed already, and may have been carried",
+            expected="the weights that were signed",
+            found="other weights, or other counts",
+            where=there.path,
+            hint="go on with the next round; if the signed weights are wrong, tell the coordinator "
+            "before the round is closed",
+        )
+
+
+def _says_the_same(there: Manifest, now: Manifest) -> bool:
+    """Whether two manifests differ in nothing but when they were made."""
+    as_there = {"roster_version": there.roster_version, "versions": there.versions}
+    return there == now.model_copy(update=as_there)
 
 
 def _same(there: WeightsFile, known: Federation, tensors: weights.Tensors) -> bool:

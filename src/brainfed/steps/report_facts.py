@@ -121,6 +121,8 @@ class Report:
     n_readers: int
     weights: tuple[WeightsTold, ...]
     """Those in force, by round."""
+    begins_with_given: bool
+    """Whether the coordinator brought the weights of round 0."""
     roster_digest: str
     """Of the newest roster."""
     versions: tuple[str, ...]
@@ -184,6 +186,7 @@ def gather(
         hand_overs=hand_overs(place, known),
         n_readers=n_readers(place, known),
         weights=_weights(place),
+        begins_with_given=rounds.begins_with_given(place),
         roster_digest=document.sha256(known.roster.dumps()),
         versions=told.versions,
         external=tuple(

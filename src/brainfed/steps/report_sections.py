@@ -127,10 +127,6 @@ def _size(n_bytes: int) -> str:
 
 def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
     """The plan in key figures."""
-    training = plan.training
-    length = counted(training.epochs_per_round, "epoch")
-    if not training.epochs_per_round:
-        length = counted(training.steps_per_round, "step")
     rows, columns = plan.grid.size
     spacing = f"{plan.grid.in_plane_mm:g} mm" if plan.grid.in_plane_mm else "that of the space"
     optional = (f"{modality} (may lack)" for modality in plan.scans.optional)
@@ -144,9 +140,7 @@ def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Split", parts),
         ("Network", _network(plan)),
         ("Parameters", f"{n_parameters(tensor_table(plan)):,}"),
-        ("Training", f"{length} a round, batch {training.batch}"),
-        ("Optimiser", f"{training.optimiser}, rate {training.rate:g}, {training.schedule}"),
-        ("Loss", str(training.loss)),
+        *_training(plan),
         ("Rounds", str(plan.rounds)),
         ("Aggregation", f"{plan.aggregation.rule}, weighted by {plan.aggregation.weights}"),
         ("Quorum", f"{plan.participation.quorum_sites} sites"),
@@ -161,8 +155,23 @@ def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
 def _network(plan: Plan) -> str:
     network = plan.network
     if network.n_dimensions == 0:
-        return f"{network.architecture}, {len(network.local)} of {len(network.tensors)} local"
+        n_local, n = len(network.local), counted(len(network.tensors), "tensor")
+        return f"{network.architecture}: the sites' own, {n}, {n_local} of them kept by each site"
     return f"{network.architecture}, {', '.join(map(str, network.channels))} channels"
+
+
+def _training(plan: Plan) -> tuple[tuple[str, str], ...]:
+    training = plan.training
+    if plan.network.n_dimensions == 0:
+        return (("Training", "by the sites' own program, which the plan doesn't describe"),)
+    length = counted(training.epochs_per_round, "epoch")
+    if not training.epochs_per_round:
+        length = counted(training.steps_per_round, "step")
+    return (
+        ("Training", f"{length} a round, batch {training.batch}"),
+        ("Optimiser", f"{training.optimiser}, rate {training.rate:g}, {training.schedule}"),
+        ("Loss", str(training.loss)),
+    )
 
 
 def plan_and_digests(report: Report) -> Section:

@@ -88,7 +88,7 @@ def start_federation(
             "another network or other data are a new federation, in an empty folder",
         )
     if first is not None:
-        _write_first_weights(place, known, first)
+        _write_first_weights(place, known, first, by="numpy" if are_given else "torch")
     elif are_given:
         _check_same(place, known, initial_weights(plan))
     exchange.fill_outbox(place)
@@ -130,14 +130,14 @@ def _check_same(place: Workspace, known: federation.Federation, given: weights.T
 
 
 def _write_first_weights(
-    place: Workspace, known: federation.Federation, tensors: weights.Tensors
+    place: Workspace, known: federation.Federation, tensors: weights.Tensors, *, by: str
 ) -> None:
     manifest = rounds.new_manifest(
         known,
         0,
         kind=Kind.GLOBAL,
         sender=place.name,
-        versions={"brainfed": version("brainfed"), "torch": version("torch")},
+        versions={name: version(name) for name in ("brainfed", by)},
     )
     path = place.round_folder(0) / known.weights_name(manifest)
     atomic.make_folder(path.parent)

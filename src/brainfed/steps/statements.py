@@ -35,7 +35,7 @@ def _of_study(told: Report, plan: Plan, weights: WeightsTold | None) -> dict[str
     if told.final is not None:
         final = f"The coordinator named round {told.final.round}, signed on {told.final.day}."
     return {
-        "technology": f"Deep learning: a network of the kind {plan.network.architecture}, trained "
+        "technology": f"Deep learning: a network ({plan.network.architecture}), trained "
         f"at several sites and averaged by {plan.aggregation.rule}, without moving scans.",
         "use": f"{FIRST_LINE} No clinical role is claimed.",
         "goal": f"Development and evaluation of a network that outlines {regions} in MR images.",
@@ -86,13 +86,24 @@ def _of_data(told: Report, plan: Plan) -> dict[str, str]:
 def _of_network(told: Report, plan: Plan) -> dict[str, str]:
     facts = dict(plan_figures(plan))
     fraction = plan.training.foreground_fraction
+    closed = "none" if told.closed_round is None else told.closed_round
+    rounds = f"{plan.rounds} rounds planned, {closed} closed."
+    begin = (
+        "Weights that the coordinator brought; no file says how they were made."
+        if told.begins_with_given
+        else f"Drawn by chance from the plan's seed {plan.seed}; nothing was trained before."
+    )
+    if plan.network.n_dimensions == 0:
+        return {
+            "model": f"{facts['Network']}; {facts['Parameters']} parameters are averaged.",
+            "initial": begin,
+            "training": f"{facts['Training']}; {rounds}",
+        }
     return {
         "model": f"{facts['Network']}, {facts['Parameters']} parameters, norm {plan.network.norm}, "
         f"activation {plan.network.activation}. Plan and weight file give the whole.",
-        "initial": f"Drawn by chance from the plan's seed {plan.seed}; nothing was trained before.",
-        "training": f"{facts['Training']}; {facts['Optimiser']}; loss {facts['Loss']}; "
-        f"{plan.rounds} rounds planned, "
-        f"{'none' if told.closed_round is None else told.closed_round} closed.",
+        "initial": begin,
+        "training": f"{facts['Training']}; {facts['Optimiser']}; loss {facts['Loss']}; {rounds}",
         "ensemble": "None: one network.",
         "imbalance": f"{fraction:.0%} of each batch from slices with tumour."
         if fraction

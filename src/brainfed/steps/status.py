@@ -185,17 +185,36 @@ def _scored(place: Workspace, newest: int, coordinator: str) -> tuple[str, ...]:
     return (*bring, "Read how well it went: brainfed report") if paths else ()
 
 
+def _with_their_own_program(
+    place: Workspace, newest: int, known: federation.Federation
+) -> tuple[str, ...]:
+    """Where the network is the sites' own: which weights are next, and what becomes of them."""
+    path = rounds.global_path(place, newest)
+    assert path is not None
+    told = path.relative_to(place.root).as_posix()
+    if newest >= known.plans[-1].plan.rounds:
+        return (f"All rounds of the plan are closed. The newest weights: {told}",)
+    if place.role is not Role.SITE:
+        return (f"Score the newest weights with your own program: {told}",)
+    return (
+        f"Train round {newest + 1} with your own program, from {told}",
+        "Then hand over what it trained: brainfed export --weights FILE --to FOLDER",
+    )
+
+
 def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[str, ...]:
     if place.role not in {Role.SITE, Role.EVALUATOR}:
         return ("Look at what has come: brainfed inspect FILE, brainfed audit FOLDER",)
-    if not (place.data / "cases.json").exists():
+    update = rounds.update_path(place, known, newest + 1, place.name)
+    if known.first_plan.network.n_dimensions == 0 and update is None:
+        return _with_their_own_program(place, newest, known)
+    if update is None and not (place.data / "cases.json").exists():
         return ("Prepare the scans: brainfed preprocess FOLDER --labels PROTOCOL",)
-    if not (place.data / "split.json").exists():
+    if update is None and not (place.data / "split.json").exists():
         return ("Divide the patients: brainfed split",)
     coordinator = known.roster.coordinator.name
     if place.role is not Role.SITE:
         return _scored(place, newest, coordinator) or (SCORE,)
-    update = rounds.update_path(place, known, newest + 1, place.name)
     if newest >= known.plans[-1].plan.rounds:
         return _at_the_end(place, newest, coordinator)
     if update is None:
