@@ -412,11 +412,14 @@ class Augmentation(Section):
     intensity_scale_fraction: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """Largest scaling of a modality, either way."""
     gamma: Annotated[float, Field(ge=0, le=4), _Since(2)] = 0.0
-    """Largest bend of the intensities: an exponent from 1 / (1 + gamma) to 1 + gamma."""
+    """Largest bend of the intensities, an exponent from 1 / (1 + gamma) to 1 + gamma; of three
+    samples in ten."""
     noise: Annotated[float, Field(ge=0, le=5), _Since(2)] = 0.0
-    """Largest standard deviation of added noise, in standard deviations of the modality."""
+    """Largest standard deviation of added noise, in standard deviations of the modality; of one
+    sample in ten."""
     low_resolution: Annotated[float, Field(ge=1, le=8), _Since(2)] = 1.0
-    """Largest loss of resolution, as a factor of the pixel edge; 1 changes nothing."""
+    """Largest loss of resolution, as a factor of the pixel edge, of one sample in four; 1 changes
+    nothing."""
     drop_modality: Annotated[Fraction, _Since(2)] = 0.0
     """Chance that a modality of a slice or patch is left out; one always stays."""
 
