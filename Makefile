@@ -80,7 +80,7 @@ bench-train: $(READY)
 study-registration: $(READY)
 	$(BIN)/python tests/benchmarks/study_registration.py
 
-# The 3-D network learns two real cases by heart, and predicts four; about 15 minutes on one core.
+# The 3-D network learns two real cases by heart, and predicts four; half an hour on one core.
 overfit-3d: $(READY)
 	$(BIN)/python -m tests.benchmarks.overfit_3d
 
