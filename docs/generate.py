@@ -19,6 +19,7 @@ from brainfed.plan import SLUG, Plan, Section
 from brainfed.steps.case_rows import RefusedCasesError
 from brainfed.steps.check_rows import BadCasesError
 from brainfed.steps.make_case import NotAlignedError
+from brainfed.steps.predict_rows import RefusedPredictionsError
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Made by docs/generate.py; don't edit. -->"
@@ -232,7 +233,14 @@ def error_classes() -> list[type[errors.BrainfedError]]:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.BrainfedError)
     ]
-    return [*tree, FlawedScanError, NotAlignedError, BadCasesError, RefusedCasesError]
+    return [
+        *tree,
+        FlawedScanError,
+        NotAlignedError,
+        BadCasesError,
+        RefusedCasesError,
+        RefusedPredictionsError,
+    ]
 
 
 def _sentence(kind: type[errors.BrainfedError]) -> str:

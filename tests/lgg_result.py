@@ -163,8 +163,8 @@ same patients; the aim, at least {AIM_FEDERATED:.0%}, is {verdict(share >= AIM_F
 
 Patient by patient the federated Dice is {-statistics.fmean(differences):.3f} lower, with a standard
 error of {error:.3f} (median {-statistics.median(differences):.3f} lower); without the one patient
-who loses most ({-differences[0]:.2f}) it is {-without:.3f}. So a loss of some points by federating is
-neither shown nor ruled out by these patients.
+who loses most ({-differences[0]:.2f}) it is {-without:.3f}. So a loss of some points by federating
+is neither shown nor ruled out by these patients.
 
 All rounds took {minutes:.1f} minutes (training, scoring before and after, export, import,
 aggregation). EZ's one patient under the last global weights: {ez["mean"]:.3f}.

@@ -176,7 +176,8 @@ def test_a_long_course_keeps_its_shape() -> None:
 
 
 AT_A_TERMINAL = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 sys.path.insert(0, ".")
 from tests.cli.test_live import AStep
 from brainfed.cli import live

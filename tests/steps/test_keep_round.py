@@ -82,7 +82,7 @@ def test_ctrl_c_lets_the_step_end_and_the_next_command_goes_on_to_the_same_diges
     assert kept(place).stat().st_mode & 0o777 == 0o600
     assert rounds.newest_round(place) == 0
     done, notes, steps = told_by(place)
-    assert notes["round"] == done.word == "goes on after step 2"
+    assert notes["round"] == done.word == "continued after step 2"
     assert steps == [3, 4, 5]
     assert notes["weights that came"].startswith("Dice")
     assert done.update.digest == trained(whole).update.digest
@@ -217,7 +217,7 @@ def test_a_disk_that_fills_up_at_a_checkpoint_ends_the_round_and_keeps_the_older
             trained(place)
     assert kept(place).read_bytes() == written[-1]
     _, notes, steps = told_by(place)
-    assert notes["round"] == "goes on after step 2"
+    assert notes["round"] == "continued after step 2"
     assert steps == [3]
 
 

@@ -78,7 +78,7 @@ def _train_words(done: "TrainResult", facts: dict[str, Any]) -> Words:
             f"for training estimated at {size_words(facts['memory_bytes'])}"
         )
         if done.word:
-            yield f"This round {done.word}."
+            yield f"This round was {done.word}."
         yield "Dice on the validation patients, for this site's eyes (the file obeys the floor):"
         yield _before_and_after(done)
     yield (

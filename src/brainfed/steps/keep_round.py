@@ -77,11 +77,11 @@ class RoundKeeper:
             weights, moments = dict(found.weights), dict(found.moments)
             self.state = State(weights, moments, dict(found.scaler), steps)
             self.incoming = found.incoming
-            self.word = f"goes on after step {len(steps)}"
+            self.word = f"continued after step {len(steps)}"
         elif found is not None:
-            self.word = "begins anew: its checkpoint is of other weights, cases, plan or precision"
+            self.word = "begun anew: its checkpoint is of other weights, cases, plan or precision"
         elif self._path.exists():
-            self.word = "begins anew: its checkpoint is damaged"
+            self.word = "begun anew: its checkpoint is damaged"
 
     def __enter__(self) -> Self:
         """Wait for Ctrl-C politely."""
