@@ -95,8 +95,10 @@ TERMINATED = (signal.SIGTERM, {130})
 
 @pytest.mark.parametrize(
     ("content", "stops"),
-    [(IN_2D, (KILLED, INTERRUPTED, KILLED, TERMINATED)), (IN_3D, (KILLED, KILLED))],
-    ids=["2-D", "3-D"],
+    [
+        pytest.param(IN_2D, (KILLED, INTERRUPTED, TERMINATED), id="2-D"),
+        pytest.param(IN_3D, (KILLED, KILLED), id="3-D", marks=pytest.mark.slow),
+    ],
 )
 def test_training_that_is_killed_anywhere_ends_in_the_uninterrupted_digest(
     tmp_path: Path, content: dict[str, Any], stops: tuple[tuple[signal.Signals, set[int]], ...]

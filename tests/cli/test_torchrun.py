@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from brainfed.core.architecture import tensor_table
 from brainfed.formats import dataset, weights, workspace
@@ -54,6 +55,7 @@ def test_two_processes_make_the_update_that_one_makes_but_for_rounding(tmp_path:
     assert json.loads(again.stdout)["already"]
 
 
+@pytest.mark.slow
 def test_what_all_processes_find_wrong_is_said_once(tmp_path: Path) -> None:
     place = a_joined_site(tmp_path)
     done = torchrun(place, "--device", "cpu", "--precision", "fp16")
@@ -63,6 +65,7 @@ def test_what_all_processes_find_wrong_is_said_once(tmp_path: Path) -> None:
     assert "bug" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_held_workspace_is_said_once_and_by_the_first_process(tmp_path: Path) -> None:
     place = a_joined_site(tmp_path)
     with workspace.locked(place):
@@ -74,6 +77,7 @@ def test_a_held_workspace_is_said_once_and_by_the_first_process(tmp_path: Path) 
     assert len(own_lines(done)) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_case_is_said_once_and_nothing_is_written(tmp_path: Path) -> None:
     place = a_joined_site(tmp_path)
     first = dataset.cases_of(place.data, Subset.TRAIN)[0]
@@ -85,6 +89,7 @@ def test_a_damaged_case_is_said_once_and_nothing_is_written(tmp_path: Path) -> N
     assert not place.round_folder(1).exists()
 
 
+@pytest.mark.slow
 def test_a_single_gpu_is_not_for_several_processes(tmp_path: Path) -> None:
     done = torchrun(a_joined_site(tmp_path), "--device", "cuda:7")
     assert done.returncode != 0
