@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from brainfed.cli.console import PATIENCE_SECONDS, Bar, visible
+from brainfed.core.progress import FinishedStep
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -30,28 +31,12 @@ _BLOCKS, _SIGNS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 """From low to high; the second for terminals without the first."""
 
 
-class ShownStep(Protocol):
-    """What is shown of a step (`core.training.Step`, which would bring torch along)."""
-
-    @property
-    def number(self) -> int:
-        """From 1."""
+class ShownStep(FinishedStep, Protocol):
+    """What is shown of a step."""
 
     @property
     def n_steps(self) -> int:
         """Of the round."""
-
-    @property
-    def loss(self) -> float:
-        """Of the batch."""
-
-    @property
-    def dice(self) -> float:
-        """Soft Dice of the batch."""
-
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
 
     @property
     def n_samples(self) -> int:

@@ -7,10 +7,11 @@ that each is a faint point and their running mean the line. The same numbers giv
 import io
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from brainfed.core.charts import drawing
 from brainfed.core.metrics import Measure
+from brainfed.core.progress import FinishedStep
 from brainfed.core.scoring import Summary
 
 if TYPE_CHECKING:
@@ -24,28 +25,8 @@ N_MEANS = 60
 """The line is the mean over as many steps as it takes to need no more points than this."""
 
 
-class CurveStep(Protocol):
-    """What is drawn of a step (`core.training.Step`, which would bring torch along)."""
-
-    @property
-    def number(self) -> int:
-        """From 1."""
-
-    @property
-    def loss(self) -> float:
-        """Of the batch."""
-
-    @property
-    def dice(self) -> float:
-        """Soft Dice of the batch."""
-
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
-
-
 def training_curves(
-    steps: Sequence[CurveStep], *, incoming: Sequence[Summary], result: Sequence[Summary]
+    steps: Sequence[FinishedStep], *, incoming: Sequence[Summary], result: Sequence[Summary]
 ) -> bytes:
     """Loss, Dice and learning rate over the steps, with the validation Dice before and after.
 
@@ -101,7 +82,7 @@ def _colours() -> dict[str, Any]:
 
 
 def _over_steps(
-    axes: "Axes", steps: Sequence[CurveStep], values: Sequence[float], colour: str
+    axes: "Axes", steps: Sequence[FinishedStep], values: Sequence[float], colour: str
 ) -> None:
     """Every step as a faint point, the means as a line."""
     if not steps:

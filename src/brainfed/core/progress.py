@@ -12,3 +12,26 @@ class Progress(Protocol):
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
     """Tell nobody."""
+
+
+class FinishedStep(Protocol):
+    """What is kept and drawn of a step of training.
+
+    `core.training.Step` is one; named here, so that logs and pictures do without torch.
+    """
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+
+    @property
+    def loss(self) -> float:
+        """Of the batch."""
+
+    @property
+    def dice(self) -> float:
+        """Soft Dice of the batch, from 0 to 1, mean over the regions."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""

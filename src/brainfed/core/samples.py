@@ -5,6 +5,7 @@ before: training goes on anywhere without a memory, and several processes agree 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -83,7 +84,7 @@ Place = tuple[int, tuple[Any, ...]]
 """Number of a volume, and the index `[z,] y, x` into it."""
 
 
-class Samples:
+class Samples(ABC):
     """The training set, in the order of the volumes; made by `samples_of`."""
 
     def __init__(
@@ -127,9 +128,9 @@ class Samples:
             ),
         )
 
+    @abstractmethod
     def _places(self, step: int) -> list[Place]:
         """Where each sample of a step comes from."""
-        raise NotImplementedError
 
     def _together(self, parts: list[Any], n_channels: int) -> Tensor:
         """Parts as float32 on the device; they travel as they are stored, which is less."""

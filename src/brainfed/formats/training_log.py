@@ -9,8 +9,9 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from brainfed.core.progress import FinishedStep
 from brainfed.core.scoring import Summary
 from brainfed.formats import atomic
 
@@ -19,31 +20,11 @@ MAX_STEP_LINES = 200
 """A line is the mean over as many steps as it takes to need no more lines than this."""
 
 
-class LoggedStep(Protocol):
-    """What the log keeps of a step (`core.training.Step`, which would bring torch along)."""
-
-    @property
-    def number(self) -> int:
-        """From 1."""
-
-    @property
-    def loss(self) -> float:
-        """Of the batch."""
-
-    @property
-    def dice(self) -> float:
-        """Soft Dice of the batch, from 0 to 1, mean over the regions."""
-
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
-
-
 def write(
     path: Path,
     *,
     incoming: Sequence[Summary],
-    steps: Sequence[LoggedStep],
+    steps: Sequence[FinishedStep],
     result: Sequence[Summary],
     seconds: float,
     device: str,
@@ -72,7 +53,7 @@ def write(
     atomic.write_bytes(path, data.encode("ascii"), mode=0o600, replace=True)
 
 
-def _step_lines(steps: Sequence[LoggedStep]) -> list[dict[str, Any]]:
+def _step_lines(steps: Sequence[FinishedStep]) -> list[dict[str, Any]]:
     every = max(1, math.ceil(len(steps) / MAX_STEP_LINES))
     lines = []
     for start in range(0, len(steps), every):
