@@ -151,10 +151,28 @@ class Schedule(StrEnum):
     POLYNOMIAL = "polynomial"
 
 
+class Method(StrEnum):
+    """Who trains when."""
+
+    FL = "fl"
+    IIL = "iil"
+    CIIL = "ciil"
+
+
 class Rule(StrEnum):
     """How updates become global weights."""
 
     FEDAVG = "fedavg"
+    FEDAVGM = "fedavgm"
+    FEDADAM = "fedadam"
+    MEDIAN = "median"
+    TRIMMED_MEAN = "trimmed-mean"
+    KRUM = "krum"
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """What it remembers from round to round, one value for each of the weights."""
+        return {Rule.FEDAVGM: ("momentum",), Rule.FEDADAM: ("first", "second")}.get(self, ())
 
 
 class WeightBy(StrEnum):
@@ -163,6 +181,7 @@ class WeightBy(StrEnum):
     PATIENTS = "patients"
     CASES = "cases"
     SLICES = "slices"
+    EQUAL = "equal"
 
 
 class LesionPreset(StrEnum):
@@ -440,6 +459,8 @@ class Training(Section):
     """Learning rate at the start of the schedule."""
     schedule: Schedule = Schedule.COSINE
     """`cosine` and `polynomial` (power 0.9) fall to zero over all rounds of the plan."""
+    warm_up: Annotated[Fraction, _Since(2)] = 0.0
+    """Share of all rounds of the plan over which the rate rises from zero to the schedule's."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Weight decay: decoupled for adamw, added to the gradient for sgd, not for adam."""
     clip_norm: Annotated[float, Field(ge=0, le=1e6), _Since(2)] = 0.0
@@ -453,6 +474,9 @@ class Training(Section):
     where steps_per_round is given."""
     steps_per_round: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Optimiser steps per round; 0 where epochs_per_round is given."""
+    patience: Annotated[int, Field(ge=0, le=1000), _Since(2)] = 0
+    """Epochs without a rise of the site's own validation Dice after which it stops and hands on its
+    best weights; only for the method iil, where epochs_per_round is the most that a site trains."""
     foreground_fraction: Fraction = 0.0
     """Share of a batch drawn from slices, or of patches centred on voxels, with tumour; 0 keeps
     the natural mix."""
@@ -469,9 +493,28 @@ class Aggregation(Section):
     """How the coordinator makes the next global weights."""
 
     rule: Rule = Rule.FEDAVG
-    """`fedavg`: the weighted mean of the sites' weights."""
+    """`fedavg`: the weighted mean of the sites' weights; `fedavgm` and `fedadam` step towards it
+    with momentum; `median` and `trimmed-mean` take each value by itself, all sites alike; `krum`
+    takes the weights of the one site that is nearest to the others."""
     weights: WeightBy = WeightBy.PATIENTS
-    """The count of a site's training set that is its weight."""
+    """The count of a site's training set that is its weight; `equal` gives each site one."""
+    max_weight_fraction: Annotated[float, Field(gt=0, le=1), _Since(2)] = 1.0
+    """Largest share of the total weight that one site may have; 1 changes no weight."""
+    clip_norm: Annotated[float, Field(ge=0, le=1e9), _Since(2)] = 0.0
+    """Largest Euclidean norm of a site's change of the weights; a larger one is shortened to it
+    before the rule. 0 leaves all as they are."""
+    server_rate: Annotated[float, Field(gt=0, le=100), _Since(2)] = 1.0
+    """Size of the coordinator's step, for fedavgm and fedadam."""
+    server_momentum: Annotated[float, Field(ge=0, lt=1), _Since(2)] = 0.9
+    """Share of the step before that is kept, for fedavgm and fedadam (there beta 1)."""
+    second_momentum: Annotated[float, Field(ge=0, lt=1), _Since(2)] = 0.99
+    """Beta 2 of fedadam."""
+    adaptivity: Annotated[float, Field(gt=0, le=1), _Since(2)] = 0.001
+    """Tau of fedadam: the smaller, the more its steps are of one size for all weights."""
+    trim_fraction: Annotated[float, Field(ge=0, lt=0.5), _Since(2)] = 0.2
+    """Share of the sites that trimmed-mean cuts off at each end, rounded down."""
+    n_dishonest: Annotated[int, Field(ge=0, le=1000), _Since(2)] = 1
+    """Dishonest sites that krum withstands; it needs twice as many sites and three."""
 
 
 class Evaluation(Section):
@@ -488,7 +531,9 @@ class Participation(Section):
     """Who must take part, and what may be said about small groups."""
 
     quorum_sites: Annotated[int, Field(ge=1, le=10_000)] = 2
-    """Fewest sites whose updates close a round."""
+    """Fewest sites whose updates close a round; a relay needs the one whose turn it is."""
+    quorum_patients: Annotated[int, Field(ge=0, lt=2**29), _Since(2)] = 0
+    """Fewest patients that these sites' updates were trained on, together."""
     floor: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Fewest patients that a published figure may stand for."""
 
@@ -525,7 +570,11 @@ class Plan(Section):
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
     """Root of every random choice: initial weights, split, training."""
     rounds: Annotated[int, Field(ge=1, le=9999)] = 20
-    """Rounds that the rate schedule is made for."""
+    """Rounds that the rate schedule is made for; in a relay each turn of a site is one."""
+    method: Annotated[Method, _Since(2)] = Method.FL
+    """`fl`: all sites train each round at once, and their updates are averaged. In a relay the
+    weights go from site to site in an order drawn by the seed: `iil` once, each site until its own
+    Dice no longer rises; `ciil` round and round, epochs_per_round at each."""
     cohort: Cohort = Cohort()
     scans: Scans = Scans()
     preparation: Annotated[Preparation, _Since(2)] = Preparation()
@@ -549,6 +598,23 @@ class Plan(Section):
             if value != later.default:
                 key = ".".join(later.path)
                 raise ValueError(f"{key} needs format = {later.since}, not {self.format}")
+        return self
+
+    @model_validator(mode="after")
+    def _relay_fits(self) -> Self:
+        patience = self.training.patience
+        if self.method is not Method.IIL:
+            if patience:
+                raise ValueError('training.patience is for method = "iil" alone')
+        elif not patience or self.training.steps_per_round:
+            raise ValueError('method = "iil" needs training.patience and epochs_per_round')
+        elif self.training.schedule is not Schedule.CONSTANT or self.training.warm_up:
+            raise ValueError(
+                'method = "iil" needs training.schedule = "constant" without warm_up: nobody knows '
+                "before how long a site trains"
+            )
+        if self.method is not Method.FL and self.aggregation.rule is not Rule.FEDAVG:
+            raise ValueError(f'method = "{self.method}" averages nothing: rule = "fedavg"')
         return self
 
     @model_validator(mode="after")

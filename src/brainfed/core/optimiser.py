@@ -43,6 +43,8 @@ def optimiser_of(network: nn.Module, settings: Training) -> torch.optim.Optimize
 def rate_at(plan: Plan, progress: float) -> float:
     """The learning rate at this share, from 0 to 1, of all the plan's rounds."""
     rate, progress = plan.training.rate, min(progress, 1.0)
+    if progress < plan.training.warm_up:
+        rate *= progress / plan.training.warm_up
     match plan.training.schedule:
         case Schedule.CONSTANT:
             return rate
