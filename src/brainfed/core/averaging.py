@@ -8,6 +8,7 @@ BLAS: the bits depend neither on the machine, nor on threads, nor on who arrived
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,30 @@ def check_weights(weights: Sequence[int]) -> int:
     return total
 
 
+def capped(weights: Sequence[int], most: float) -> tuple[int, ...]:
+    """Lower the largest weights until none has more than this share of their total.
+
+    All above one level become that level: the largest integer for which it is so, at least 1. Where
+    there are too few sites for that share, all weights become 1.
+
+    Args:
+        weights: Positive integers.
+        most: Share, above 0 and at most 1; taken as the decimal number that it is written as.
+    """
+    if most >= 1:
+        return tuple(weights)
+    share = Fraction(repr(most))
+
+    def fits(level: int) -> bool:
+        return level <= share * sum(min(weight, level) for weight in weights)
+
+    low, high = 1, max(weights)
+    while low < high:  # if a level fits, so do all below it
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return tuple(min(weight, low) for weight in weights)
+
+
 class Mean:
     """The weighted mean of blocks of values, one site after the other, in reused memory."""
 
@@ -52,10 +77,14 @@ class Mean:
             self._sum[: len(values)] += self._product[: len(values)]
         self._first = False
 
-    def take(self, n_values: int) -> Values:
-        """The mean of the first `n_values`, float32; the next block can begin."""
+    def take(self, n_values: int) -> npt.NDArray[np.float64]:
+        """The mean of the first `n_values`, not yet rounded to float32; the next block can begin.
+
+        It is valid until then.
+        """
         self._first = True
-        return (self._sum[:n_values] / self._total).astype(np.float32)
+        found = self._sum[:n_values]
+        return np.divide(found, self._total, out=found)
 
 
 def weighted_mean(values: Sequence[Values], weights: Sequence[int]) -> Values:
@@ -69,4 +98,4 @@ def weighted_mean(values: Sequence[Values], weights: Sequence[int]) -> Values:
     mean = Mean(values[0].size, check_weights(weights))
     for site_values, weight in zip(values, weights, strict=True):
         mean.add(site_values.ravel(), weight)
-    return mean.take(values[0].size).reshape(values[0].shape)
+    return mean.take(values[0].size).astype(np.float32).reshape(values[0].shape)

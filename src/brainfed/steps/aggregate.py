@@ -200,7 +200,7 @@ def _average(
                 mean.add(values, shares[index])
                 change = np.subtract(values, old, dtype=np.float64)
                 squares[index] += np.square(change, out=change).sum()
-            put(mean.take(count))
+            put(mean.take(count).astype(np.float32))
             progress("average", start + count, n_values)
     return [float(value) for value in np.sqrt(squares)]
 

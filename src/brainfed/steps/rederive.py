@@ -178,7 +178,7 @@ def first_difference(
             count = min(BLOCK_VALUES, n_values - start)
             for stream, share in zip(streams, shares, strict=True):
                 mean.add(_read(stream, count), share)
-            computed, stored = mean.take(count), _read(there, count)
+            computed, stored = mean.take(count).astype(np.float32), _read(there, count)
             # As bits: 0.0 and -0.0 are equal numbers, but not equal files.
             differ = np.flatnonzero(computed.view("<u4") != stored.view("<u4"))
             if differ.size:
