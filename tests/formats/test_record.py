@@ -88,7 +88,7 @@ def test_an_input_that_contradicts_itself_is_refused(changes: dict[str, Any]) ->
         {"supersedes": DIGESTS["one"]},
         {"round": 0},
         {"round": 10_000},
-        {"rule": "median"},
+        {"rule": "mode"},
         {"day": "today"},
     ],
 )

@@ -20,7 +20,7 @@ from brainfed.errors import (
 from brainfed.formats import ledger, rounds, signature, weights
 from brainfed.formats.manifest import Score
 from brainfed.formats.record import InputStatus
-from brainfed.steps import aggregate as module
+from brainfed.steps import stretches as module
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.exchange import export
 from tests import attacks
@@ -91,7 +91,7 @@ def test_the_bits_do_not_depend_on_the_size_of_the_blocks(
             waiting.root / "tiny",
             plan=a_plan(network={"channels": (1, 1)}, participation={"quorum_sites": 1}),
         )
-    monkeypatch.setattr(module, "BLOCK_VALUES", block)
+    monkeypatch.setattr(module, "n_in_a_stretch", lambda *_: block)
     done = aggregate(waiting.coordinator, today=TODAY)
     audit(done.record, files_of(waiting))
 
@@ -304,7 +304,7 @@ def put_stranger(path: Path, small: Small) -> None:
     ("damage", "error"),
     [
         (lambda path, small: attacks.put_value(path, 0, 9.0), SignatureError),
-        (lambda path, small: attacks.truncate(path), SignatureError),
+        (lambda path, small: attacks.truncate(path), MalformedError),
         (lambda path, small: sign(path, small.sites["hospital-b"]), FileRefusedError),
         (put_stranger, WrongRoundError),
     ],

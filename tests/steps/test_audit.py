@@ -298,7 +298,7 @@ def test_zero_and_minus_zero_are_not_the_same_bits(tmp_path: Path) -> None:
     files = {n: d for n, d in files.items() if not n.startswith(("rounds/r0002", "rounds/r0003"))}
     done = audit_of(files, tmp_path)
     (found,) = (f for f in done.findings if f.kind is FindingKind.ARITHMETIC)
-    assert "holds -0.0, the mean is 0.0" in found.sentence
+    assert "holds -0.0, computed is 0.0" in found.sentence
 
 
 def set_weight(content: dict) -> None:
@@ -321,7 +321,7 @@ def exclude_all_but_one(content: dict) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (set_weight, "weight of hospital-a in the record is 13, but its update says 12"),
+        (set_weight, "weight of hospital-a in the record is 13, but from its update follows 12"),
         (leave_out_absent, "nothing of the active site hospital-c"),
         (add_stranger, "hospital-z, which is no site"),
         (exclude_all_but_one, "fewer than the quorum"),

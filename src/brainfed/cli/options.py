@@ -19,6 +19,9 @@ LabelChoice = Literal[
 ReaderChoice = Literal["site", "coordinator", "public"]
 ExclusionChoice = Literal["withdrawn", "opted-out", "duplicate", "bad-label", "bad-scan"]
 ErasureChoice = Literal["ended", "left", "ordered"]
+ReasonChoice = Literal[
+    "late", "withdrew", "failed-screening", "not-reachable", "ethics", "other"
+]  # of `formats.record.Reason` those that a coordinator can give
 
 Labels = Annotated[
     LabelChoice | None,

@@ -51,6 +51,11 @@ def needs_whole(settings: Aggregation) -> bool:
     return settings.clip_norm > 0 or settings.rule is Rule.KRUM
 
 
+def needs_parent(settings: Aggregation, n_sites: int) -> bool:
+    """Whether the result depends on the values that the updates were trained from."""
+    return n_sites == 0 or settings.clip_norm > 0 or settings.rule in STEPS
+
+
 class Whole:
     """Squared norms of the sites' changes and, for krum, squared distances between their updates.
 

@@ -17,7 +17,7 @@ from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
 from brainfed.formats.document import PlanVersion
 from brainfed.formats.final import Final
-from brainfed.formats.manifest import Manifest
+from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Principal, Role, Roster
 from brainfed.formats.scores import Scores
@@ -62,6 +62,16 @@ class Federation:
     def table(self) -> TensorTable:
         """Names and shapes of the network's tensors, which no amendment can change."""
         return tensor_table(self.first_plan)
+
+    def table_of(self, about: Manifest) -> TensorTable:
+        """Names and shapes in a weight file: the network's, in a state once for each of its words.
+
+        The values of a word stand one after the other in the network's order.
+        """
+        if about.kind is not Kind.STATE:
+            return self.table
+        words = self.plan_of(about.round).aggregation.rule.state
+        return {f"{word}/{name}": shape for word in words for name, shape in self.table.items()}
 
     @property
     def prefix(self) -> str:

@@ -29,6 +29,7 @@ class Event(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     MADE = "made"
+    LEFT_OUT = "left-out"
     OPENED_TEST = "opened-test"
     EXCLUDED = "excluded"
     PURGED = "purged"

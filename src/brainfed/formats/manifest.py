@@ -24,7 +24,7 @@ from brainfed.formats.document import (
     RosterVersion,
     Round,
 )
-from brainfed.plan import Region
+from brainfed.plan import Region, WeightBy
 
 Millionths = Annotated[int, Field(ge=0, le=1_000_000)]
 FewerThan = Annotated[str, Field(pattern=r"^fewer than [1-9][0-9]{0,4}$")]
@@ -107,6 +107,10 @@ class Manifest(Document):
     def are_given(self) -> bool:
         """Whether these are first weights that the coordinator brought, not drawn by torch."""
         return self.round == 0 and "torch" not in self.versions
+
+    def weight_by(self, by: WeightBy) -> int:
+        """The weight in the mean that an update declares for itself; 0 without one."""
+        return 1 if by is WeightBy.EQUAL else int(getattr(self, f"n_{by}") or 0)
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

@@ -6,9 +6,10 @@ also before it is signed); whoever uses weights checks them here first.
 
 from pathlib import Path
 
-from brainfed.errors import MalformedError, NotReadyError, TooLargeError
+from brainfed.errors import ConflictError, MalformedError, NotReadyError, TooLargeError
 from brainfed.formats import document, signature, verify, weights
 from brainfed.formats.federation import Federation
+from brainfed.formats.final import Final
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.signature import Signed
@@ -40,7 +41,8 @@ def check_size(path: Path, federation: Federation) -> int:
         TooLargeError: It can't.
     """
     n_bytes = path.stat().st_size
-    cap = weights.largest_file(federation.table)
+    n_words = max(len(entry.plan.aggregation.rule.state) for entry in federation.plans)
+    cap = weights.largest_file(federation.table) * max(1, n_words)  # a state has as many
     if n_bytes > cap:
         raise TooLargeError(
             "The weight file is larger than the plan's network can be",
@@ -60,6 +62,36 @@ def verify_record(path: Path, federation: Federation) -> tuple[Record, str]:
     signed = signature.verify_file(path)
     record = verify.check_document(Record, document.read_capped(path), signed, federation)
     return record, signed.digest
+
+
+def final_paths(workspace: Workspace) -> list[Path]:
+    """The signed finals, by round; one at most, unless somebody put another there by hand."""
+    return [
+        path for number in numbers(workspace) for path in signed(workspace, number, "*.final.json")
+    ]
+
+
+def verify_final(workspace: Workspace, federation: Federation) -> tuple[Final, Path] | None:
+    """The coordinator's final that lies here, checked, and where; None without one.
+
+    Raises:
+        ConflictError: Two lie here.
+        FileRefusedError: It was damaged after it was accepted.
+    """
+    paths = final_paths(workspace)
+    if not paths:
+        return None
+    if len(paths) > 1:
+        raise ConflictError(
+            "Two finals lie here, and a federation has one",
+            expected=paths[0].name,
+            found=paths[-1].name,
+            where=workspace.rounds,
+            hint="ask the coordinator which one was signed first, and audit both folders",
+        )
+    told = signature.verify_file(paths[0])
+    data = document.read_capped(paths[0])
+    return verify.check_document(Final, data, told, federation), paths[0]
 
 
 def signed(workspace: Workspace, round_number: int, pattern: str) -> list[Path]:

@@ -62,13 +62,22 @@ def check_weights(
         FileRefusedError: One of its kinds, saying what is wrong.
     """
     federation.roster.entry(signed.key)
-    manifest = weights.check_stream(stream, n_bytes, federation.table, signed.path)
+    manifest = weights.check_stream(stream, n_bytes, federation.table_of, signed.path)
+    check_origin(manifest, signed.key, federation, signed.path)
+    return WeightsFile(signed.path, signed.digest, manifest)
+
+
+def check_origin(manifest: Manifest, key: PublicKey, federation: Federation, where: Path) -> None:
+    """Check what a weight file says of itself against the key that signed it and this federation.
+
+    Raises:
+        FileRefusedError: One of its kinds, saying what is wrong.
+    """
     role = Role.SITE if manifest.kind is Kind.UPDATE else Role.COORDINATOR
     _check_signer(
-        manifest, signed, federation, roles=frozenset({role}), round_number=manifest.round
+        manifest, key, federation, where, roles=frozenset({role}), round_number=manifest.round
     )
-    check_belongs(manifest, federation, signed.path)
-    return WeightsFile(signed.path, signed.digest, manifest)
+    check_belongs(manifest, federation, where)
 
 
 def check_global(
@@ -85,7 +94,7 @@ def check_global(
         FileRefusedError: One of its kinds, saying what is wrong.
     """
     check_coordinator(signed.key, federation, signed.path)
-    manifest = weights.check_stream(stream, n_bytes, federation.table, signed.path)
+    manifest = weights.check_stream(stream, n_bytes, federation.table_of, signed.path)
     if manifest.sender != federation.roster.coordinator.name:
         raise StrangerError(
             "The file names another sender than the one who signed it",
@@ -114,7 +123,14 @@ def check_document(
     """
     federation.roster.entry(signed.key)
     content = kind.loads(data)
-    _check_signer(content, signed, federation, roles=SIGNERS[kind], round_number=_round_of(content))
+    _check_signer(
+        content,
+        signed.key,
+        federation,
+        signed.path,
+        roles=SIGNERS[kind],
+        round_number=_round_of(content),
+    )
     _check_federation(content, federation, signed.path)
     if isinstance(content, Record | Scores | Final):
         _check_plan(content, federation, signed.path)
@@ -136,19 +152,20 @@ def _round_of(content: Belonging) -> int:
 
 def _check_signer(
     about: Manifest | Belonging,
-    signed: Signed,
+    key: PublicKey,
     federation: Federation,
+    where: Path,
     *,
     roles: frozenset[Role],
     round_number: int,
 ) -> None:
-    holder = federation.roster.signer(signed.key, round_number)
+    holder = federation.roster.signer(key, round_number)
     if about.sender != holder.name:
         raise StrangerError(
             "The file names another sender than the one who signed it",
             expected=holder.name,
             found=about.sender,
-            where=signed.path,
+            where=where,
             hint=f"only {about.sender} itself can send this file",
         )
     if holder.role not in roles:
@@ -157,14 +174,14 @@ def _check_signer(
             f"A {holder.role} can't sign a file of this kind",
             expected=f"the signature of a {' or '.join(sorted(roles))} on this {what}",
             found=holder.name,
-            where=signed.path,
+            where=where,
         )
     if about.roster_version > federation.roster.version:
         raise WrongRoundError(
             "The file was signed under a newer roster than the newest one here",
             expected=f"version {federation.roster.version} or older",
             found=f"version {about.roster_version}",
-            where=signed.path,
+            where=where,
             hint="import the newest roster from the coordinator first",
         )
 

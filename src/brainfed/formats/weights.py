@@ -9,7 +9,7 @@ from a number that a file claims.
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -137,16 +137,20 @@ def claimed_table(header: bytes, where: Path) -> TensorTable:
 def check(path: Path, table: TensorTable) -> Manifest:
     """As `check_stream`, of a file."""
     with path.open("rb") as stream:
-        return check_stream(stream, path.stat().st_size, table, path)
+        return check_stream(stream, path.stat().st_size, lambda _: table, path)
 
 
-def check_stream(stream: BinaryIO, n_bytes: int, table: TensorTable, where: Path) -> Manifest:
+TableOf = Callable[[Manifest], TensorTable]
+"""Names and shapes that must be in a file of this manifest."""
+
+
+def check_stream(stream: BinaryIO, n_bytes: int, table_of: TableOf, where: Path) -> Manifest:
     """Check header, size and values of a weight file against the plan's tensor table.
 
     Args:
         stream: The file, from its first byte.
         n_bytes: Its size.
-        table: Names and shapes that must be there.
+        table_of: Names and shapes that must be there.
         where: Its name for messages.
 
     Raises:
@@ -154,7 +158,15 @@ def check_stream(stream: BinaryIO, n_bytes: int, table: TensorTable, where: Path
         TensorsError: A tensor is missing, extra, of another shape or dtype, or not finite.
     """
     header = read_raw_header(stream, where)
+    manifest = check_header(header, n_bytes, table_of, where)
+    check_finite(stream, table_of(manifest), where)
+    return manifest
+
+
+def check_header(header: bytes, n_bytes: int, table_of: TableOf, where: Path) -> Manifest:
+    """Check header and size alone; arguments and errors are those of `check_stream`."""
     manifest = parse_manifest(header, where)
+    table = table_of(manifest)
     if header != header_bytes(manifest, table):
         raise _header_error(header, table, where)
     expected_bytes = len(header) + 4 * n_parameters(table)
@@ -166,7 +178,6 @@ def check_stream(stream: BinaryIO, n_bytes: int, table: TensorTable, where: Path
             where=where,
             hint="copy it again from the sender",
         )
-    _check_finite(stream, table, where)
     return manifest
 
 
@@ -195,6 +206,27 @@ def write(path: Path, manifest: Manifest, tensors: Tensors) -> None:
     with writer(path, manifest, table) as put:
         for name in sorted(tensors):
             put(tensors[name])
+
+
+@contextlib.contextmanager
+def state_writer(
+    path: Path, manifest: Manifest, table: TensorTable, n_words: int
+) -> Iterator[Callable[[int, Sequence[npt.NDArray[np.float32]]], None]]:
+    """Write the state of a rule: gives a function that takes a stretch of the values of each word.
+
+    Its first argument is where the stretch begins, in values. Errors are those of `writer`.
+    """
+    with atomic.new_file(path) as stream:
+        header = header_bytes(manifest, table)
+        stream.write(header)
+        n_values = n_parameters(table) // n_words
+
+        def put(start: int, words: Sequence[npt.NDArray[np.float32]]) -> None:
+            for number, values in enumerate(words):
+                stream.seek(len(header) + 4 * (number * n_values + start))
+                stream.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
+
+        yield put
 
 
 @contextlib.contextmanager
@@ -279,7 +311,12 @@ def _header_error(header: bytes, table: TensorTable, where: Path) -> MalformedEr
     )
 
 
-def _check_finite(stream: BinaryIO, table: TensorTable, where: Path) -> None:
+def check_finite(stream: BinaryIO, table: TensorTable, where: Path) -> None:
+    """Check the values of a file whose header has been read.
+
+    Raises:
+        TensorsError: One is NaN or infinite.
+    """
     for name, shape in sorted(table.items()):
         left = math.prod(shape)
         while left:

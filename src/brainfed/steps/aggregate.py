@@ -1,298 +1,319 @@
-"""Aggregate: average the updates of the open round, streaming, and record who took part."""
+"""Aggregate: combine the updates of a round, streaming, and record who took part."""
 
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from brainfed.core.architecture import n_parameters
-from brainfed.core.averaging import Mean, check_weights
-from brainfed.core.metrics import Measure
 from brainfed.core.progress import Progress, silent
-from brainfed.errors import QuorumError, WrongRoundError
+from brainfed.core.rules import needs_whole
+from brainfed.core.screening import Products
+from brainfed.errors import NotReadyError, QuorumError, UsageError
 from brainfed.formats import atomic, document, federation, rounds, signature, weights
+from brainfed.formats.checked_stream import CheckedStream
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
-from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
-from brainfed.formats.record import Input, InputStatus, Reason, Record
+from brainfed.formats.manifest import Kind
+from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
-from brainfed.plan import Plan
 from brainfed.steps import exchange, rosters
+from brainfed.steps.screen import Part, parts_of
+from brainfed.steps.stretches import OpenFile, Sources, stretches
+from brainfed.steps.taking_part import Closing, Wishes, close_what
 
-BLOCK_VALUES = 2**18
-"""Values that are averaged at a time; memory is this, not the number of sites or parameters."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A site's part in the round."""
-
-    site: str
-    status: InputStatus
-    n_patients: int | None
-    weight: int
-    share: float
-    """Of the total weight, 0 to 1."""
-    change_norm: float | None
-    """Euclidean norm of the update minus its parent, over all values."""
-    dice_before: float | None
-    """Mean Dice of its first region, by its own report; None under the floor or without cases."""
-    dice_after: float | None
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
 class Aggregated:
-    """A closed round."""
+    """A closed round; or, of a trial, what closing it would come to."""
 
     round: int
+    edition: int
     parts: tuple[Part, ...]
-    path: Path
-    digest: str
-    record: Path
+    next_site: str | None
+    """Whose turn is next in a relay."""
+    to_train_again: tuple[str, ...]
+    """Sites whose update of the next round rests on the edition that this one supersedes."""
+    path: Path | None
+    """The global weights; None of a trial, as all that follows."""
+    digest: str | None
+    record: Path | None
 
 
-def aggregate(place: Workspace, *, today: date, progress: Progress = silent) -> Aggregated:
-    """Close the open round: the next global weights and their signed record.
+def aggregate(
+    place: Workspace,
+    *,
+    today: date,
+    wishes: Wishes | None = None,
+    words: str = "",
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Aggregated:
+    """Close the open round, or the newest closed one again: global weights and a signed record.
+
+    Every file is read once, checked and screened on the way; what was read counts for nothing until
+    all signatures fit.
 
     Source: Sheller et al. 2018, section 2.3, by the averaging specification (`core.averaging`).
 
     Args:
         place: The coordinator's workspace.
         today: The day for the record.
-        progress: Told of each block of values.
+        wishes: Who is left out, and whether a closed round is closed again.
+        words: Why, in the coordinator's own words, for its own ledger alone.
+        dry_run: Only screen; nothing is written.
+        progress: Told of each stretch of values.
 
     Raises:
         QuorumError: Too few updates; this also answers a second call for a closed round.
+        UsageError: A wish can't be carried out, or changes nothing.
         FileRefusedError: An update was damaged after its import.
     """
     place.require(Role.COORDINATOR)
     known = federation.load(place)
     key = rosters.coordinator_key(place)  # first: nobody averages for an hour to be refused here
-    parent = rounds.newest_global(place, known)
-    number = parent.manifest.round + 1
-    try:
-        updates, revoked = _updates(place, known, parent, number)
-    except QuorumError:
-        exchange.fill_outbox(place)  # what was killed right after closing a round is mended here
-        raise
-    plan = known.plan_of(number)
-    shares = [int(getattr(u.manifest, f"n_{plan.aggregation.weights}")) for u in updates]
-    total = check_weights(shares)
-
-    manifest = rounds.new_manifest(
-        known,
-        number,
-        kind=Kind.GLOBAL,
-        sender=place.name,
-        parent=parent.digest,
-        versions={"brainfed": version("brainfed"), "numpy": np.__version__},
-    )
-    path = place.round_folder(number) / known.weights_name(manifest)
-    record_path = path.with_name(f"{known.file_stem(manifest)}.record.json")
-    _clear_unfinished(path, record_path)
-    norms = _average(
-        path, manifest, known, parent, updates=updates, shares=shares, progress=progress
-    )
-    digest = signature.digest_of(path).hex()
-    inputs = _inputs(known, updates, shares, revoked)
-    record = _record(manifest, plan, parent, inputs=inputs, digest=digest, today=today)
-    record_digest = document.write_signed(record_path, record, key)
+    with contextlib.ExitStack() as opened:
+        try:
+            closing = close_what(place, known, wishes or Wishes({}), opened)
+        except QuorumError:
+            exchange.fill_outbox(place)  # what was killed right after closing a round is mended
+            raise
+        _check_changes(closing)
+        if dry_run:
+            combined = _combine(place, known, closing, names=None, progress=progress)
+            return _aggregated(place, known, closing, combined, None, None)
+        names = _Names(place, known, closing)
+        names.clear_unfinished()
+        combined = _combine(place, known, closing, names=names, progress=progress)
+    record = _record(closing, names, combined.files, today)
+    if record.state_digest is not None:
+        signature.sign_file(names.state, key)
+    record_digest = document.write_signed(names.record, record, key)
     # With this signature the round is closed; whatever was killed before it is made again.
-    signature.sign_file(path, key)
-    place.note(Event.MADE, what="record", round=number, digest=record_digest)
-    place.note(Event.MADE, what="global weights", round=number, digest=digest)
+    signature.sign_file(names.weights, key)
+    _note(place, record, record_digest, words)
     exchange.fill_outbox(place)
-    by_site = {
-        u.manifest.sender: (u.manifest, norm) for u, norm in zip(updates, norms, strict=True)
-    }
-    parts = tuple(_part(entry, by_site.get(entry.sender), total, known) for entry in inputs)
-    return Aggregated(number, parts, path, digest, record_path)
+    return _aggregated(place, known, closing, combined, names, record.global_digest)
 
 
-def _updates(
-    place: Workspace, known: Federation, parent: WeightsFile, number: int
-) -> tuple[list[WeightsFile], list[Input]]:
-    """The updates of the open round, checked once more, in name order of the sites.
-
-    Beside them, what the record says of updates whose key was revoked after they had come.
-    """
-    paths, revoked = [], []
-    for path in rounds.update_paths(place, number):
-        if rounds.counts(path, known, number):
-            paths.append(path)
-        else:
-            revoked.append(_left_out(path))
-    quorum = known.plan_of(number).participation.quorum_sites
-    if len(paths) < quorum:
-        closed = f"round {number - 1} is closed; " if number > 1 else ""
-        raise QuorumError(
-            f"Too few updates to close round {number}",
-            expected=f"at least {quorum} (participation.quorum_sites)",
-            found=f"{closed}{len(paths)} for round {number}",
-            where=place.round_folder(number),
-            hint="`brainfed import FOLDER` with the sites' files; `brainfed status` names them",
-        )
-    updates = sorted(
-        (rounds.verify_weights(path, known) for path in paths), key=lambda u: u.manifest.sender
-    )
-    for update in updates:
-        if update.manifest.parent != parent.digest or update.manifest.round != number:
-            raise WrongRoundError(
-                "An update in the round's folder wasn't trained from its global weights",
-                expected=parent.digest[:16],
-                found=str(update.manifest.parent)[:16],
-                where=update.path,
-            )
-    return updates, revoked
+def _note(place: Workspace, record: Record, digest: str, words: str) -> None:
+    """Tell the ledger of a closing, and why somebody was left out."""
+    what: dict[str, str | int | None] = {"round": record.round}
+    if record.edition > 1:
+        what["edition"] = record.edition
+    place.note(Event.MADE, what="record", digest=digest, **what)
+    place.note(Event.MADE, what="global weights", digest=record.global_digest, **what)
+    for entry in record.inputs:
+        if entry.status is InputStatus.EXCLUDED:
+            why = {"words": words} if words else {}
+            place.note(Event.LEFT_OUT, site=entry.sender, reason=entry.reason, **what, **why)
 
 
-def _left_out(path: Path) -> Input:
-    return Input(
-        sender=weights.read_manifest(path).sender,
-        digest=signature.digest_of(path).hex(),
-        weight=0,
-        status=InputStatus.EXCLUDED,
-        reason=Reason.REVOKED,
-    )
+class _Names:
+    """What the files of a closing are called, and their manifests."""
+
+    def __init__(self, place: Workspace, known: Federation, closing: Closing) -> None:
+        fields = {
+            "edition": closing.edition,
+            "sender": place.name,
+            "parent": closing.parent.digest,
+            "versions": {"brainfed": version("brainfed"), "numpy": np.__version__},
+        }
+        number, folder = closing.number, place.round_folder(closing.number)
+        self.manifest = rounds.new_manifest(known, number, kind=Kind.GLOBAL, **fields)
+        self.weights = folder / known.weights_name(self.manifest)
+        self.record = folder / f"{known.file_stem(self.manifest)}.record.json"
+        self.state_manifest = rounds.new_manifest(known, number, kind=Kind.STATE, **fields)
+        self.state = folder / known.weights_name(self.state_manifest)
+
+    def clear_unfinished(self) -> None:
+        """Take away what a killed aggregation left: without the last signature it never counted."""
+        for path in (self.weights, self.state, self.record):
+            atomic.remove(path)
+            if path != self.weights:
+                atomic.remove(signature.signature_path(path))
 
 
-def _clear_unfinished(path: Path, record_path: Path) -> None:
-    """Take away what a killed aggregation left: without the last signature it never counted."""
-    for leftover in (path, record_path, signature.signature_path(record_path)):
-        atomic.remove(leftover)
+@dataclass(frozen=True)
+class _Combined:
+    """What going through all files gave."""
+
+    files: tuple[WeightsFile, ...]
+    """The updates, checked."""
+    products: Products
 
 
-def _average(
-    path: Path,
-    manifest: Manifest,
+def _combine(
+    place: Workspace,
     known: Federation,
-    parent: WeightsFile,
+    closing: Closing,
     *,
-    updates: Sequence[WeightsFile],
-    shares: Sequence[int],
+    names: _Names | None,
     progress: Progress,
-) -> list[float]:
-    """Write the mean block by block; gives the norm of each update's change.
-
-    All files hold the same tensors in the same order without a gap, so the values of a block are
-    the same stretch of every file.
-    """
-    n_values = n_parameters(known.table)
-    mean = Mean(min(BLOCK_VALUES, n_values), sum(shares))
-    squares = np.zeros(len(updates))
+) -> _Combined:
+    """Go through all files once (twice where the rule needs it); write, if there are names."""
+    settings, n_values = closing.plan.aggregation, n_parameters(known.table)
+    n_passes = 2 if closing.updates and needs_whole(settings) else 1
+    n_threads = min(MOST_THREADS, os.cpu_count() or 1)
+    products = Products(len(closing.updates))
     with contextlib.ExitStack() as stack:
-        before = stack.enter_context(_at_values(parent.path))
-        streams = [stack.enter_context(_at_values(update.path)) for update in updates]
-        put = stack.enter_context(weights.writer(path, manifest, known.table))
-        for start in range(0, n_values, BLOCK_VALUES):
-            count = min(BLOCK_VALUES, n_values - start)
-            old = _read(before, count)
-            for index, stream in enumerate(streams):
-                values = _read(stream, count)
-                mean.add(values, shares[index])
-                change = np.subtract(values, old, dtype=np.float64)
-                squares[index] += np.square(change, out=change).sum()
-            put(mean.take(count).astype(np.float32))
-            progress("average", start + count, n_values)
-    return [float(value) for value in np.sqrt(squares)]
+        threads = stack.enter_context(ThreadPoolExecutor(n_threads))
+        put, put_state = _writers(known, closing, names, stack)
+        walk = stretches(
+            settings,
+            Sources(
+                _opened(closing.parent.path, stack),
+                closing.updates,
+                _state_before(place, known, closing, stack),
+            ),
+            closing.weights,
+            n_values,
+            threads=threads,
+            n_threads=n_threads,
+            tell=lambda done: progress("aggregate", done, n_passes * n_values),
+        )
+        for stretch in walk:
+            products.add(stretch.parent, stretch.updates)
+            put(stretch.result)
+            put_state(stretch.start, stretch.state)
+        # Inside the block: what was written is put in place only if all signatures fit.
+        files = tuple(threads.map(CheckedStream.close_checked, closing.updates))
+    return _Combined(files, products)
 
 
-def _at_values(path: Path) -> BinaryIO:
-    stream = path.open("rb")
-    stream.seek(weights.data_start(path))
-    return stream
+Put = Callable[[npt.NDArray[np.float32]], None]
+PutState = Callable[[int, Sequence[npt.NDArray[np.float32]]], None]
 
 
-def _read(stream: BinaryIO, count: int) -> npt.NDArray[np.float32]:
-    return np.frombuffer(stream.read(4 * count), "<f4")
+def _writers(
+    known: Federation, closing: Closing, names: _Names | None, stack: contextlib.ExitStack
+) -> tuple[Put, PutState]:
+    """Where the global weights and the rule's state go; nowhere without names."""
+    if names is None:
+        return (lambda _: None), (lambda *_: None)
+    put = stack.enter_context(weights.writer(names.weights, names.manifest, known.table))
+    words = closing.plan.aggregation.rule.state
+    if not words:
+        return put, (lambda *_: None)
+    table = known.table_of(names.state_manifest)
+    writer = weights.state_writer(names.state, names.state_manifest, table, len(words))
+    return put, stack.enter_context(writer)
 
 
-def _inputs(
-    known: Federation,
-    updates: Sequence[WeightsFile],
-    shares: Sequence[int],
-    revoked: Sequence[Input],
-) -> tuple[Input, ...]:
-    included = {
-        update.manifest.sender: Input(
-            sender=update.manifest.sender,
-            digest=update.digest,
+def _opened(path: Path, stack: contextlib.ExitStack, first_value: int = 0) -> OpenFile:
+    return OpenFile(stack.enter_context(path.open("rb")), path, first_value)
+
+
+def _state_before(
+    place: Workspace, known: Federation, closing: Closing, stack: contextlib.ExitStack
+) -> tuple[OpenFile, ...]:
+    """The rule's state of the round before; none where that had no such rule.
+
+    Raises:
+        NotReadyError: It is missing.
+        FileRefusedError: It is damaged.
+    """
+    words, before = closing.plan.aggregation.rule.state, closing.before
+    if not words or before is None or before.rule is not closing.plan.aggregation.rule:
+        return ()
+    for path in rounds.signed(place, before.round, "*.state.safetensors"):
+        if signature.digest_of(path).hex() == before.state_digest:
+            rounds.verify_weights(path, known)
+            n_values = n_parameters(known.table)
+            return tuple(_opened(path, stack, n * n_values) for n in range(len(words)))
+    raise NotReadyError(
+        "The state of the rule is missing, so the round can't be closed by it",
+        expected=f"the state {str(before.state_digest)[:16]} of round {before.round}",
+        where=place.round_folder(before.round),
+        hint="bring it back from an archive: `brainfed archive` copies it",
+    )
+
+
+def _record(closing: Closing, names: _Names, files: Sequence[WeightsFile], today: date) -> Record:
+    """The record of the aggregation whose files lie there."""
+    manifest, settings = names.manifest, closing.plan.aggregation
+    included = [
+        Input(
+            sender=file.manifest.sender,
+            digest=file.digest,
             weight=weight,
             status=InputStatus.INCLUDED,
             reason=None,
         )
-        for update, weight in zip(updates, shares, strict=True)
-    }
-    absent = {
-        site.name: Input(
-            sender=site.name, digest=None, weight=0, status=InputStatus.ABSENT, reason=None
-        )
-        for site in known.roster.sites
-    }
-    everyone = absent | {entry.sender: entry for entry in revoked} | included
-    return tuple(everyone[name] for name in sorted(everyone))
-
-
-def _record(
-    manifest: Manifest,
-    plan: Plan,
-    parent: WeightsFile,
-    *,
-    inputs: tuple[Input, ...],
-    digest: str,
-    today: date,
-) -> Record:
-    """The record of the aggregation that made the global weights of this manifest and digest."""
+        for file, weight in zip(files, closing.weights, strict=True)
+    ]
     return Record(
         purpose=manifest.purpose,
         federation=manifest.federation,
         plan=manifest.plan,
         round=manifest.round,
         edition=manifest.edition,
-        supersedes=None,
+        supersedes=None if closing.superseded is None else closing.superseded[1],
         sender=manifest.sender,
         roster_version=manifest.roster_version,
-        rule=plan.aggregation.rule,
-        weights_by=plan.aggregation.weights,
-        parent=parent.digest,
-        inputs=inputs,
-        next_site=None,
-        global_digest=digest,
-        state_digest=None,
+        rule=settings.rule,
+        weights_by=settings.weights,
+        parent=closing.parent.digest,
+        inputs=tuple(sorted((*included, *closing.inputs), key=lambda entry: entry.sender)),
+        next_site=closing.next_site,
+        global_digest=signature.digest_of(names.weights).hex(),
+        state_digest=signature.digest_of(names.state).hex() if settings.rule.state else None,
         day=today.isoformat(),
     )
 
 
-def _part(
-    entry: Input, found: tuple[Manifest, float] | None, total: int, known: Federation
-) -> Part:
-    if found is None:
-        return Part(entry.sender, entry.status, None, 0, 0.0, None, None, None)
-    manifest, norm = found
-    return Part(
-        site=entry.sender,
-        status=entry.status,
-        n_patients=manifest.n_patients,
-        weight=entry.weight,
-        share=entry.weight / total,
-        change_norm=norm,
-        dice_before=reported_dice(manifest, ScoredWeights.INCOMING, known),
-        dice_after=reported_dice(manifest, ScoredWeights.RESULT, known),
+def _check_changes(closing: Closing) -> None:
+    """Closing a round again must change who is in it."""
+    if closing.superseded is None:
+        return
+    before = {(e.sender, e.digest, e.status, e.reason) for e in closing.superseded[0].inputs}
+    now = {(e.sender, e.digest, e.status, e.reason) for e in closing.inputs} | {
+        (u.manifest.sender, signature.digest_of(u.path).hex(), InputStatus.INCLUDED, None)
+        for u in closing.updates
+    }
+    if before == now:
+        raise UsageError(
+            f"Closing round {closing.number} again would change nothing",
+            hint="--without SITE --reason REASON leaves one out, --with SITE takes one in again; "
+            "a late update counts as soon as it is imported",
+        )
+
+
+def _aggregated(
+    place: Workspace,
+    known: Federation,
+    closing: Closing,
+    combined: _Combined,
+    names: _Names | None,
+    digest: str | None,
+) -> Aggregated:
+    return Aggregated(
+        round=closing.number,
+        edition=closing.edition,
+        parts=parts_of(place, known, closing, combined.files, combined.products),
+        next_site=closing.next_site,
+        to_train_again=_to_train_again(place, closing),
+        path=None if names is None else names.weights,
+        digest=digest,
+        record=None if names is None else names.record,
     )
 
 
-def reported_dice(manifest: Manifest, of: ScoredWeights, known: Federation) -> float | None:
-    """A site's own mean validation Dice of the plan's first region, 0 to 1; None if not said."""
-    region = known.first_plan.scans.regions[0]
-    for score in manifest.scores:
-        if (score.weights, score.measure, score.region) == (of, Measure.DICE, region):
-            return None if score.mean is None else score.mean / 1_000_000
-    return None
+def _to_train_again(place: Workspace, closing: Closing) -> tuple[str, ...]:
+    """Who trained already from the edition that this one supersedes."""
+    if closing.superseded is None:
+        return ()
+    found = map(weights.read_manifest, rounds.update_paths(place, closing.number + 1))
+    old = closing.superseded[0].global_digest
+    return tuple(sorted(about.sender for about in found if about.parent == old))

@@ -4,20 +4,30 @@ Each round is held against the one before, its record against the plan, the rost
 that it names, and its global weights against the mean of those updates.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainfed.core.progress import Progress
+from brainfed.core.schedule import next_site
 from brainfed.errors import BrainfedError
 from brainfed.formats.manifest import Kind
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.signature import Signed
+from brainfed.plan import Method, Plan
 from brainfed.steps.findings import FindingKind, finding_of, twins
 from brainfed.steps.gather import Claim
 from brainfed.steps.history import History
-from brainfed.steps.rederive import Outcome, RoundAudit, Weighty, check_claims, rederive
+from brainfed.steps.rederive import (
+    AggregationFiles,
+    Outcome,
+    RoundAudit,
+    Weighty,
+    check_claims,
+    rederive,
+)
+from brainfed.steps.taking_part import shares
 
 Globals = dict[int, dict[str, Path]]
 """Of one round, by edition: digests of global weights, and where that is said."""
@@ -28,17 +38,17 @@ def follow(history: History, claims: Sequence[Claim], progress: Progress) -> tup
     numbers = {claim.manifest.round for claim in claims} | {r.round for _, r in history.records}
     rows: list[RoundAudit] = []
     seen: set[int] = set()
-    before: dict[int, Globals] = {}
+    before: dict[int, _Round] = {}
     for done, number in enumerate(sorted(numbers), start=1):
         files = check_claims(history, [c for c in claims if c.manifest.round == number])
         records = [(s, r) for s, r in history.records if r.round == number]
         history.versions |= {r.global_digest: r.roster_version for _, r in records}
         history.versions |= {s.digest: r.roster_version for s, r in records}
         history.versions |= {f.signed.digest: f.manifest.roster_version for f in files}
-        now = _Round(history, number, files, records, before.get(number - 1, {}))
+        now = _Round(history, number, files, records, before.get(number - 1))
         rows += now.rows()
-        before = {number: now.globals()}
-        if before[number]:
+        before = {number: replace(now, earlier=None)}
+        if now.globals():
             seen.add(number)
             _miss_rounds(history, seen, number)
         elif files:  # updates alone: the round before must have been closed
@@ -62,8 +72,13 @@ class _Round:
     number: int
     files: Sequence[Weighty]
     records: Sequence[tuple[Signed, Record]]
-    before: Globals
-    """Of the round before; empty where nothing of it is here."""
+    earlier: "_Round | None"
+    """The round before; None where nothing of it is here."""
+
+    @property
+    def before(self) -> Globals:
+        """Of the round before."""
+        return {} if self.earlier is None else self.earlier.globals()
 
     def rows(self) -> list[RoundAudit]:
         """Check everything of the round."""
@@ -144,7 +159,8 @@ class _Round:
                 for entry, update in zip(record.inputs, updates, strict=True)
                 if entry.status is InputStatus.INCLUDED
             ]
-            outcome = rederive(self.history, target, included)
+            self._check_shares(signed, included)
+            outcome = rederive(self.history, self._files(record, target, included))
 
         def names(status: InputStatus) -> tuple[str, ...]:
             return tuple(entry.sender for entry in record.inputs if entry.status is status)
@@ -170,11 +186,15 @@ class _Round:
         ruled = (plan.aggregation.rule, plan.aggregation.weights)
         if (record.rule, record.weights_by) != ruled:
             self._record(signed, "The record aggregates by another rule than the plan's")
-        if record.next_site is not None:
+        if (record.state_digest is None) != (not plan.aggregation.rule.state):
+            self._record(signed, f"The rule {plan.aggregation.rule} and the record's state differ")
+        included = {e.sender for e in record.inputs if e.status is InputStatus.INCLUDED}
+        if plan.method is not Method.FL:
+            self._check_turn(signed, record, plan, included)
+        elif record.next_site is not None:
             self._record(signed, "The record says whose turn is next, but all sites work at once")
-        n_included = sum(entry.status is InputStatus.INCLUDED for entry in record.inputs)
-        if n_included < plan.participation.quorum_sites:
-            self._record(signed, f"Only {n_included} sites are included, fewer than the quorum")
+        elif len(included) < plan.participation.quorum_sites:
+            self._record(signed, f"Only {len(included)} sites are included, fewer than the quorum")
         roster = self.history.at(record.roster_version).roster
         named = {entry.sender for entry in record.inputs}
         for name in sorted({site.name for site in roster.sites} - named):
@@ -212,10 +232,6 @@ class _Round:
             sentence = f"{what}: {str(about.parent)[:16]} and {record.parent[:16]}."
             self._find(FindingKind.TWO_STORIES, sentence, update.path)
         if entry.status is InputStatus.INCLUDED:
-            count = getattr(about, f"n_{record.weights_by}")
-            if entry.weight != count:
-                what = f"The weight of {entry.sender} in the record is {entry.weight}"
-                self._record(signed, f"{what}, but its update says {count}")
             self._check_signer(update.signed, record.edition)
         version = about.plan.version
         if (entry.sender, version) not in self.history.acceptances:
@@ -224,12 +240,88 @@ class _Round:
             )
         return update
 
+    def _check_turn(
+        self, signed: Signed, record: Record, plan: Plan, included: Collection[str]
+    ) -> None:
+        """In a relay the one site counts whose turn it was, or is left out for a reason."""
+        sites = [site.name for site in self.history.at(record.roster_version).roster.sites]
+        before = self._record_before(record)
+        if before is None and self.number > 1:
+            return  # it is missing, and named
+        turn = next_site(plan, sites, None) if before is None else before.next_site
+        left_out = {e.sender for e in record.inputs if e.status is InputStatus.EXCLUDED}
+        if turn is None:
+            self._record(signed, "All sites had had their turn before this round")
+        elif set(included) - {turn} or turn not in {*included, *left_out}:
+            told = ", ".join(sorted(included)) or "nobody"
+            self._record(signed, f"It was the turn of {turn}, but the record includes {told}")
+        elif record.next_site != next_site(plan, sites, turn):
+            self._record(signed, f"The turn after {turn} is not that of {record.next_site}")
+
+    def _record_before(self, record: Record) -> Record | None:
+        """The record of the global weights that this round began with; None where not here."""
+        there = [] if self.earlier is None else self.earlier.records
+        return next((r for _, r in there if r.global_digest == record.parent), None)
+
+    def _check_shares(
+        self, signed: Signed, included: Sequence[tuple[Input, Weighty | None]]
+    ) -> None:
+        """The weights in the record are those that follow from the updates; without all, nearly."""
+        settings = self.history.known.plan_of(self.number).aggregation
+        told = [(e, u.manifest) for e, u in included if u is not None]
+        right = shares([about for _, about in told], settings)
+        is_whole = len(told) == len(included)
+        for (entry, about), share in zip(told, right, strict=True):
+            most = about.weight_by(settings.weights)
+            is_capped = settings.max_weight_fraction < 1
+            if entry.weight != share if is_whole or not is_capped else entry.weight > most:
+                what = f"The weight of {entry.sender} in the record is {entry.weight}"
+                self._record(signed, f"{what}, but from its update follows {share}")
+        n_patients = sum(about.n_patients or 0 for _, about in told)
+        plan = self.history.known.plan_of(self.number)
+        if (
+            is_whole
+            and plan.method is Method.FL
+            and n_patients < plan.participation.quorum_patients
+        ):
+            self._record(signed, f"Only {n_patients} patients are included, fewer than the quorum")
+
+    def _files(
+        self,
+        record: Record,
+        target: Weighty,
+        included: Sequence[tuple[Input, Weighty | None]],
+    ) -> AggregationFiles:
+        """All files of one aggregation, as far as they are here."""
+        before = self._record_before(record)
+        earlier = [] if self.earlier is None else self.earlier.files
+        goes_on = before is not None and before.rule is record.rule
+        wanted = before.state_digest if before is not None and goes_on else None
+        state = _by_digest(self.files, record.state_digest)
+        state_before = _by_digest(earlier, wanted)
+        is_complete = (state is None) == (record.state_digest is None) and (
+            state_before is None
+        ) == (wanted is None)
+        if record.state_digest is not None and before is None and self.number > 1:
+            is_complete = False
+        if state is not None:
+            self._check_global(state, record)
+        return AggregationFiles(
+            target=target,
+            state=state,
+            parent=_by_digest(earlier, record.parent),
+            included=included,
+            state_before=state_before,
+            is_complete=is_complete,
+        )
+
     def _check_global(self, target: Weighty, record: Record) -> None:
-        """The manifest of global weights is the one that follows from their record."""
+        """The manifest of global weights or a state is the one that follows from their record."""
         about = target.manifest
         fields = ("round", "edition", "sender", "roster_version", "plan", "parent")
         different = [name for name in fields if getattr(about, name) != getattr(record, name)]
-        if about.kind is not Kind.GLOBAL:
+        is_state = target.signed.digest == record.state_digest
+        if about.kind is not (Kind.STATE if is_state else Kind.GLOBAL):
             different = ["kind"]
         if different:
             sentence = f"The manifest and the record differ in {', '.join(different)}."
@@ -300,3 +392,7 @@ class _Round:
 
     def _miss(self, what: str) -> None:
         self.history.miss(what, None, self.number)
+
+
+def _by_digest(files: Sequence[Weighty], digest: str | None) -> Weighty | None:
+    return next((file for file in files if file.signed.digest == digest), None)

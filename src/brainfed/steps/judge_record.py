@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
+from brainfed.core.schedule import next_site
 from brainfed.errors import (
     ConflictError,
     StrangerError,
     WrongFederationError,
     WrongRoundError,
 )
-from brainfed.formats.manifest import Kind
+from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.shelf import Lying, records_of, weights_of
 from brainfed.formats.signature import Signed
+from brainfed.plan import Method
 from brainfed.steps.judge_round import KEEP, TWO_STORIES, check_takes_part, global_of
 from brainfed.steps.verdict import Outcome, Party, Verdict
 
@@ -54,6 +56,15 @@ def _check_rule(record: Record, party: Party, signed: Signed) -> None:
             where=signed.path,
             hint="ask the coordinator",
         )
+    if (record.state_digest is None) != (not by_plan.rule.state):
+        raise WrongFederationError(
+            "The record's rule and its state don't fit together",
+            expected="a state" if by_plan.rule.state else f"no state, by {by_plan.rule}",
+            found=record.state_digest and record.state_digest[:16],
+            where=signed.path,
+            hint="ask the coordinator",
+        )
+    _check_turn(record, party, signed)
     for entry in record.inputs:
         found = party.known.roster.get(entry.sender)
         if found is None or found.role is not Role.SITE:
@@ -63,6 +74,29 @@ def _check_rule(record: Record, party: Party, signed: Signed) -> None:
                 where=signed.path,
                 hint="import the newest roster from the coordinator; if it is the newest, ask",
             )
+
+
+def _check_turn(record: Record, party: Party, signed: Signed) -> None:
+    """In a relay a record includes only the site whose turn it was; else it names no next one."""
+    plan = party.known.plan_of(record.round)
+    included = [e.sender for e in record.inputs if e.status is InputStatus.INCLUDED]
+    if plan.method is Method.FL:
+        turn, is_right = None, record.next_site is None
+    else:
+        before = records_of(party.shelf, record.round - 1)
+        sites = [site.name for site in party.known.roster.sites]
+        turn = before[-1][1].next_site if before else None
+        if record.round == 1:
+            turn = next_site(plan, sites, None)
+        is_right = turn is None or set(included) <= {turn}
+    if not is_right:
+        raise WrongFederationError(
+            "The record goes against the turns of this federation",
+            expected="no next site, since all work at once" if turn is None else f"{turn} alone",
+            found=record.next_site if turn is None else ", ".join(included),
+            where=signed.path,
+            hint=KEEP,
+        )
 
 
 def _check_globals(record: Record, party: Party, signed: Signed) -> None:
@@ -117,15 +151,25 @@ def _own_part(record: Record, party: Party, signed: Signed) -> str:
             where=signed.path,
             hint="ask the coordinator which file was averaged under this site's name",
         )
-    _check_own_weight(mine, record, sent, signed)
+    _check_own_weight(mine, record, sent, party, signed)
     return _part_in_words(mine, record, has_sent=bool(sent))
 
 
-def _check_own_weight(mine: Input, record: Record, sent: Sequence[Lying], signed: Signed) -> None:
+def _check_own_weight(
+    mine: Input, record: Record, sent: Sequence[Lying], party: Party, signed: Signed
+) -> None:
     """An update that is in the mean must have the weight that it declares."""
     if mine.status is not InputStatus.INCLUDED:
         return
-    declared = [getattr(e.about, f"n_{record.weights_by}") for e in sent if e.digest == mine.digest]
+    declared = [
+        e.about.weight_by(record.weights_by)
+        for e in sent
+        if e.digest == mine.digest and isinstance(e.about, Manifest)
+    ]
+    is_capped = party.known.plan_of(record.round).aggregation.max_weight_fraction < 1
+    is_largest = mine.weight == max(entry.weight for entry in record.inputs)
+    if is_capped and is_largest and declared and mine.weight < max(declared):
+        return
     if declared and mine.weight not in declared:
         raise ConflictError(
             "The record gives this site's update another weight than the update says",

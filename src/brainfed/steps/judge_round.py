@@ -35,6 +35,9 @@ def judge_weights(file: WeightsFile, party: Party) -> Outcome:
         return Outcome(Verdict.IGNORED, whose, file.digest)
     if manifest.kind is Kind.STATE:
         rule = party.known.plan_of(manifest.round).aggregation.rule
+        if rule.state and party.role is not Role.COORDINATOR:
+            whose = f"the state of the rule {rule}: for the coordinator and auditors"
+            return Outcome(Verdict.IGNORED, whose, file.digest)
         raise MalformedError(
             "The file holds the state of a rule that has none",
             expected=f"global weights or updates, under the rule {rule}",
@@ -97,8 +100,8 @@ def _check_weight(file: WeightsFile, party: Party, by: WeightBy) -> None:
     Whether the count is true, nobody here can know; but none may keep a round from closing.
     """
     most = (MAX_TOTAL_WEIGHT - 1) // max(1, len(party.known.roster.sites))
-    weight = getattr(file.manifest, f"n_{by}")
-    if not weight or weight > most:
+    weight = file.manifest.weight_by(by)
+    if not 0 < weight <= most:
         raise MalformedError(
             "The update's weight in the mean can't be used",
             expected=f"1 to {most} {by} to train on",

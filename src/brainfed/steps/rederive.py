@@ -1,30 +1,29 @@
-"""Re-derive: compute the global weights of a round again from the signed updates, to the bit."""
+"""Re-derive: compute a round's global weights and its rule's state again, to the bit."""
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from brainfed.core.architecture import TensorTable, n_parameters
-from brainfed.core.averaging import Mean, check_weights
+from brainfed.core.rules import needs_parent
 from brainfed.errors import BrainfedError, ResourceError
-from brainfed.formats import rounds, signature, weights
+from brainfed.formats import rounds, signature
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Input
 from brainfed.formats.signature import Signed
+from brainfed.plan import Aggregation
 from brainfed.steps.findings import FindingKind, finding_of
 from brainfed.steps.gather import Claim
 from brainfed.steps.history import History
+from brainfed.steps.stretches import OpenFile, Sources, stretches
 
-BLOCK_VALUES = 2**16
-"""Values that are averaged at a time; no bit depends on it, and it fits a processor's cache."""
 N_THREADS = 2
 """Files whose digests are taken at a time; hashing and reading leave Python's lock alone."""
 
@@ -70,8 +69,9 @@ class Weighty:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first value in which two computations of global weights differ."""
+    """The first value in which two computations of a file differ."""
 
+    path: Path
     tensor: str
     index: tuple[int, ...]
     there: float
@@ -123,80 +123,131 @@ def _check(history: History, claim: Claim) -> Weighty | BrainfedError:
         return error
 
 
-def rederive(
-    history: History, target: Weighty, included: Sequence[tuple[Input, Weighty | None]]
-) -> Outcome:
-    """Compute global weights again; where they differ, a finding goes to `history`.
+@dataclass(frozen=True)
+class AggregationFiles:
+    """What a round was made of and what came out; None where it is missing."""
 
-    Args:
-        history: The federation.
-        target: The global weights.
-        included: What their record says of each included site, and its update; None where missing.
-    """
-    paths = [update.path for _, update in included if update is not None]
-    if len(paths) < len(included):
+    target: Weighty
+    """The global weights."""
+    state: Weighty | None
+    """The rule's new state; None also where it has none."""
+    parent: Weighty | None
+    included: Sequence[tuple[Input, Weighty | None]]
+    """What the record says of each included site, and its update."""
+    state_before: Weighty | None
+    """The rule's state of the round before; None where the rule begins anew."""
+    is_complete: bool
+    """Whether all states that are needed are here."""
+
+
+def rederive(history: History, files: AggregationFiles) -> Outcome:
+    """Compute global weights again; where they differ, a finding goes to `history`."""
+    updates = [update.path for _, update in files.included if update is not None]
+    is_complete = files.is_complete and len(updates) == len(files.included)
+    settings = history.known.plan_of(files.target.manifest.round).aggregation
+    if files.parent is not None:
+        parent = files.parent.path
+    elif is_complete and not needs_parent(settings, len(updates)):
+        parent = updates[0]  # anything will do
+    else:
         return Outcome.IMPOSSIBLE
-    number, shares = target.manifest.round, [entry.weight for entry, _ in included]
+    if not is_complete:
+        return Outcome.IMPOSSIBLE
+    number = files.target.manifest.round
     try:
-        found = first_difference(target.path, paths, shares, history.known.table)
+        found = first_difference(
+            settings,
+            Inputs(
+                parent,
+                updates,
+                [entry.weight for entry, _ in files.included],
+                None if files.state_before is None else files.state_before.path,
+            ),
+            files.target.path,
+            None if files.state is None else files.state.path,
+            history.known.table,
+        )
     except BrainfedError as error:
-        history.findings.append(finding_of(error, target.path, number))
+        history.findings.append(finding_of(error, files.target.path, number))
         return Outcome.DIFFERS
     if found is None:
         return Outcome.REDERIVED
+    what = "global weights are" if found.path == files.target.path else "rule's state is"
     sentence = (
-        f"The global weights are not the mean of their updates. First in tensor {found.tensor}, "
-        f"index {list(found.index)}: the file holds {found.there!r}, "
-        f"the mean is {found.computed!r}."
+        f"The {what} not what follows from their updates by {settings.rule}. First in tensor "
+        f"{found.tensor}, index {list(found.index)}: the file holds {found.there!r}, "
+        f"computed is {found.computed!r}."
     )
-    history.find(FindingKind.ARITHMETIC, sentence, target.path, number)
+    history.find(FindingKind.ARITHMETIC, sentence, found.path, number)
     return Outcome.DIFFERS
 
 
-def first_difference(
-    target: Path, updates: Sequence[Path], shares: Sequence[int], table: TensorTable
-) -> Difference | None:
-    """Average updates again and hold the result against a file, value by value.
+@dataclass(frozen=True)
+class Inputs:
+    """Files from which global weights follow, checked before."""
 
-    Source: the averaging specification (`core.averaging`).
+    parent: Path
+    updates: Sequence[Path]
+    """In name order of their sites."""
+    weights: Sequence[int]
+    state: Path | None
+
+
+def first_difference(
+    settings: Aggregation, inputs: Inputs, target: Path, state: Path | None, table: TensorTable
+) -> Difference | None:
+    """Aggregate again and hold the result against files, value by value.
+
+    Source: the averaging specification (`docs/formats/averaging.md`).
 
     Args:
+        settings: The rule.
+        inputs: What it is computed from.
         target: The global weights.
-        updates: The updates, in name order of their sites.
-        shares: Their integer weights.
+        state: The rule's new state; not compared where None.
         table: Names and shapes of all tensors.
 
     Raises:
         MalformedError: The weights can't be averaged exactly.
+        QuorumError: Too few sites for the rule.
     """
-    n_values = n_parameters(table)
-    mean = Mean(min(BLOCK_VALUES, n_values), check_weights(shares))
+    n_values, n_words = n_parameters(table), len(settings.rule.state)
+    n_threads = min(N_THREADS, os.cpu_count() or 1)
     with contextlib.ExitStack() as stack:
-        there = stack.enter_context(_at_values(target))
-        streams = [stack.enter_context(_at_values(path)) for path in updates]
-        for start in range(0, n_values, BLOCK_VALUES):
-            count = min(BLOCK_VALUES, n_values - start)
-            for stream, share in zip(streams, shares, strict=True):
-                mean.add(_read(stream, count), share)
-            computed, stored = mean.take(count).astype(np.float32), _read(there, count)
-            # As bits: 0.0 and -0.0 are equal numbers, but not equal files.
-            differ = np.flatnonzero(computed.view("<u4") != stored.view("<u4"))
-            if differ.size:
-                at = int(differ[0])
-                name, index = _place(start + at, table)
-                return Difference(name, index, float(stored[at]), float(computed[at]))
+
+        def opened(path: Path, word: int = 0) -> OpenFile:
+            return OpenFile(stack.enter_context(path.open("rb")), path, word * n_values)
+
+        def words(path: Path | None) -> list[OpenFile]:
+            return [] if path is None else [opened(path, word) for word in range(n_words)]
+
+        threads = stack.enter_context(ThreadPoolExecutor(n_threads))
+        stored = [(target, opened(target)), *((state or target, word) for word in words(state))]
+        walk = stretches(
+            settings,
+            Sources(
+                opened(inputs.parent),
+                [opened(path) for path in inputs.updates],
+                words(inputs.state),
+            ),
+            inputs.weights,
+            n_values,
+            threads=threads,
+            n_threads=n_threads,
+        )
+        for stretch in walk:
+            for (path, source), computed in zip(
+                stored, (stretch.result, *stretch.state), strict=False
+            ):
+                there = np.empty(len(computed), "<f4")
+                source.read_into(there)
+                # As bits: 0.0 and -0.0 are equal numbers, but not equal files.
+                differ = np.flatnonzero(computed.view("<u4") != there.view("<u4"))
+                if differ.size:
+                    at = int(differ[0])
+                    name, index = _place(stretch.start + at, table)
+                    return Difference(path, name, index, float(there[at]), float(computed[at]))
     return None
-
-
-@contextlib.contextmanager
-def _at_values(path: Path) -> Iterator[BinaryIO]:
-    with path.open("rb") as stream:
-        stream.seek(weights.data_start(path))
-        yield stream
-
-
-def _read(stream: BinaryIO, count: int) -> npt.NDArray[np.float32]:
-    return np.frombuffer(stream.read(4 * count), "<f4")
 
 
 def _place(position: int, table: TensorTable) -> tuple[str, tuple[int, ...]]:
