@@ -57,7 +57,7 @@ from brainfed.formats.roster import Role, Roster
 from brainfed.formats.scores import Scores
 from brainfed.formats.start import Start
 from brainfed.formats.workspace import Workspace
-from brainfed.steps import admit, aggregate, exchange, initialise, receive
+from brainfed.steps import admit, aggregate, exchange, finish, initialise, receive
 from brainfed.steps import start as start_step
 from brainfed.steps.gather import KINDS
 from tests import builders, scored
@@ -600,6 +600,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workspace]:
             exchange.export(site, None)
         receive.receive(lead, [site.outbox for site in sites], confirm=lambda _: True)
         aggregate.aggregate(lead, today=DAY)
+        finish.finish(lead, round_number=1, today=DAY)
     receive.receive(sites[0], [lead.outbox], confirm=lambda _: True)
     receive.receive(sites[0], [sites[1].outbox, plan_path], confirm=lambda _: True)
     stranger = root / "stranger"
@@ -690,7 +691,7 @@ def reserved_weights(lead: Workspace, path: Path) -> None:
     weights.write(path, about, random_weights(known.first_plan))
 
 
-@pytest.mark.parametrize("kind", ["approval", "final", "state"])
+@pytest.mark.parametrize("kind", ["approval", "state"])
 def test_a_kind_without_a_command_is_named_on_the_page_and_refused_by_name(
     kind: str, places: dict[str, Workspace], tmp_path: Path
 ) -> None:
@@ -749,7 +750,9 @@ def test_every_file_of_a_workspace_is_in_the_layout(places: dict[str, Workspace]
     # The cases of these workspaces are written by the tests, without scans and without pictures.
     unused = {p for p in unused if not re.match(r"data/(cache|quality|review)", p)}
     assert {re.sub(r"\\", "", p).split("/")[0] for p in unused} <= {"inbox", "reports", "rounds"}
-    assert not any(not re.search("training|optimiser", p) for p in unused if p.startswith("rounds"))
+    assert not any(
+        not re.search("training|optimiser|state", p) for p in unused if p.startswith("rounds")
+    )
 
 
 def test_local_and_secret_files_are_for_their_owner_alone(places: dict[str, Workspace]) -> None:

@@ -136,8 +136,9 @@ def krum(squared: npt.NDArray[np.float64], n_dishonest: int) -> int:
         )
     scores = []
     for site, row in enumerate(squared):
-        others = np.sort(np.delete(row, site))
-        scores.append(sum(others[: n_sites - n_dishonest - 2].tolist()))
+        nearest = np.sort(np.delete(row, site))[: n_sites - n_dishonest - 2]
+        # One after the other: since Python 3.12 `sum` of floats rounds otherwise.
+        scores.append(float(np.cumsum(nearest)[-1]))
     return scores.index(min(scores))
 
 

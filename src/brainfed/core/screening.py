@@ -15,10 +15,15 @@ import numpy.typing as npt
 
 MOST_TIMES = 3.0
 """A change this many times as long as the median of the others', or as short, is flagged."""
+LEAST_COSINE = -0.05
+"""A change that points further away from the others' is flagged; about 0 is two ways at random."""
 DICE_LOSS = 0.05
 """A loss of Dice by training that is flagged."""
 COUNT_CHANGE = 0.1
 """A change of the count of patients since the site's last update that is flagged."""
+
+PIECE = 2**14
+"""Values whose products are summed at a time; they fit a processor's cache."""
 
 Matrix = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
@@ -86,11 +91,17 @@ class Products:
 
     def __init__(self, n_sites: int) -> None:
         self.matrix: Matrix = np.zeros((n_sites, n_sites))
+        self._changes = np.empty((n_sites, PIECE))
 
     def add(self, parent: Values, updates: Values) -> None:
         """Add a stretch: values `(n,)` that came, and `(site, n)` of the updates."""
-        changes = np.subtract(updates, parent, dtype=np.float64)
-        self.matrix += changes @ changes.T
+        for start in range(0, len(parent), PIECE):
+            piece = slice(start, start + PIECE)
+            before = parent[piece].astype(np.float64)
+            changes = self._changes[:, : len(before)]
+            np.copyto(changes, updates[:, piece])  # quicker than a subtraction that converts
+            changes -= before
+            self.matrix += changes @ changes.T
 
     @property
     def distances(self) -> Matrix:
@@ -139,7 +150,7 @@ def _of_the_change(norm: float, others: Matrix, cosine: float | None) -> list[Fl
         found.append(Flag.LARGE)
     if norm < typical / MOST_TIMES:
         found.append(Flag.SMALL)
-    if cosine is not None and cosine < 0:
+    if cosine is not None and cosine < LEAST_COSINE:
         found.append(Flag.OPPOSED)
     return found
 

@@ -68,9 +68,9 @@ class Federation:
 
         The values of a word stand one after the other in the network's order.
         """
-        if about.kind is not Kind.STATE:
-            return self.table
         words = self.plan_of(about.round).aggregation.rule.state
+        if about.kind is not Kind.STATE or not words:  # such a state is refused for its kind
+            return self.table
         return {f"{word}/{name}": shape for word in words for name, shape in self.table.items()}
 
     @property

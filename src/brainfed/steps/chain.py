@@ -4,21 +4,20 @@ Each round is held against the one before, its record against the plan, the rost
 that it names, and its global weights against the mean of those updates.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainfed.core.progress import Progress
-from brainfed.core.schedule import next_site
 from brainfed.errors import BrainfedError
 from brainfed.formats.manifest import Kind
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.signature import Signed
-from brainfed.plan import Method, Plan
 from brainfed.steps.findings import FindingKind, finding_of, twins
 from brainfed.steps.gather import Claim
 from brainfed.steps.history import History
+from brainfed.steps.record_rules import plan_faults, share_faults, turn_fault
 from brainfed.steps.rederive import (
     AggregationFiles,
     Outcome,
@@ -27,7 +26,6 @@ from brainfed.steps.rederive import (
     check_claims,
     rederive,
 )
-from brainfed.steps.taking_part import shares
 
 Globals = dict[int, dict[str, Path]]
 """Of one round, by edition: digests of global weights, and where that is said."""
@@ -159,7 +157,10 @@ class _Round:
                 for entry, update in zip(record.inputs, updates, strict=True)
                 if entry.status is InputStatus.INCLUDED
             ]
-            self._check_shares(signed, included)
+            plan = self.history.known.plan_of(self.number)
+            told = [(entry, None if u is None else u.manifest) for entry, u in included]
+            for what in share_faults(told, plan):
+                self._record(signed, what)
             outcome = rederive(self.history, self._files(record, target, included))
 
         def names(status: InputStatus) -> tuple[str, ...]:
@@ -183,21 +184,15 @@ class _Round:
         before = (record.parent, record.supersedes, *(entry.digest for entry in record.inputs))
         self.history.rests_on("The record is", record, signed.path, *before)
         plan = self.history.known.plan_of(self.number)
-        ruled = (plan.aggregation.rule, plan.aggregation.weights)
-        if (record.rule, record.weights_by) != ruled:
-            self._record(signed, "The record aggregates by another rule than the plan's")
-        if (record.state_digest is None) != (not plan.aggregation.rule.state):
-            self._record(signed, f"The rule {plan.aggregation.rule} and the record's state differ")
-        included = {e.sender for e in record.inputs if e.status is InputStatus.INCLUDED}
-        if plan.method is not Method.FL:
-            self._check_turn(signed, record, plan, included)
-        elif record.next_site is not None:
-            self._record(signed, "The record says whose turn is next, but all sites work at once")
-        elif len(included) < plan.participation.quorum_sites:
-            self._record(signed, f"Only {len(included)} sites are included, fewer than the quorum")
+        for what in plan_faults(record, plan):
+            self._record(signed, what)
         roster = self.history.at(record.roster_version).roster
+        sites = [site.name for site in roster.sites]
+        fault = turn_fault(record, plan, sites, self._record_before(record))
+        if fault is not None:
+            self._record(signed, fault)
         named = {entry.sender for entry in record.inputs}
-        for name in sorted({site.name for site in roster.sites} - named):
+        for name in sorted({*sites} - named):
             self._record(signed, f"The record says nothing of the active site {name}")
         for name in sorted(named - {p.name for p in roster.principals if p.role is Role.SITE}):
             self._record(signed, f"The record names {name}, which is no site of its roster")
@@ -240,51 +235,10 @@ class _Round:
             )
         return update
 
-    def _check_turn(
-        self, signed: Signed, record: Record, plan: Plan, included: Collection[str]
-    ) -> None:
-        """In a relay the one site counts whose turn it was, or is left out for a reason."""
-        sites = [site.name for site in self.history.at(record.roster_version).roster.sites]
-        before = self._record_before(record)
-        if before is None and self.number > 1:
-            return  # it is missing, and named
-        turn = next_site(plan, sites, None) if before is None else before.next_site
-        left_out = {e.sender for e in record.inputs if e.status is InputStatus.EXCLUDED}
-        if turn is None:
-            self._record(signed, "All sites had had their turn before this round")
-        elif set(included) - {turn} or turn not in {*included, *left_out}:
-            told = ", ".join(sorted(included)) or "nobody"
-            self._record(signed, f"It was the turn of {turn}, but the record includes {told}")
-        elif record.next_site != next_site(plan, sites, turn):
-            self._record(signed, f"The turn after {turn} is not that of {record.next_site}")
-
     def _record_before(self, record: Record) -> Record | None:
         """The record of the global weights that this round began with; None where not here."""
         there = [] if self.earlier is None else self.earlier.records
         return next((r for _, r in there if r.global_digest == record.parent), None)
-
-    def _check_shares(
-        self, signed: Signed, included: Sequence[tuple[Input, Weighty | None]]
-    ) -> None:
-        """The weights in the record are those that follow from the updates; without all, nearly."""
-        settings = self.history.known.plan_of(self.number).aggregation
-        told = [(e, u.manifest) for e, u in included if u is not None]
-        right = shares([about for _, about in told], settings)
-        is_whole = len(told) == len(included)
-        for (entry, about), share in zip(told, right, strict=True):
-            most = about.weight_by(settings.weights)
-            is_capped = settings.max_weight_fraction < 1
-            if entry.weight != share if is_whole or not is_capped else entry.weight > most:
-                what = f"The weight of {entry.sender} in the record is {entry.weight}"
-                self._record(signed, f"{what}, but from its update follows {share}")
-        n_patients = sum(about.n_patients or 0 for _, about in told)
-        plan = self.history.known.plan_of(self.number)
-        if (
-            is_whole
-            and plan.method is Method.FL
-            and n_patients < plan.participation.quorum_patients
-        ):
-            self._record(signed, f"Only {n_patients} patients are included, fewer than the quorum")
 
     def _files(
         self,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from brainfed.core.schedule import next_site
 from brainfed.errors import (
     ConflictError,
     StrangerError,
@@ -14,8 +13,8 @@ from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
 from brainfed.formats.shelf import Lying, records_of, weights_of
 from brainfed.formats.signature import Signed
-from brainfed.plan import Method
 from brainfed.steps.judge_round import KEEP, TWO_STORIES, check_takes_part, global_of
+from brainfed.steps.record_rules import plan_faults, turn_fault
 from brainfed.steps.verdict import Outcome, Party, Verdict
 
 
@@ -42,7 +41,9 @@ def judge_record(record: Record, signed: Signed, party: Party) -> Outcome:
         raise ConflictError("A record that this coordinator didn't make", where=signed.path)
     _check_rule(record, party, signed)
     _check_globals(record, party, signed)
-    return Outcome(Verdict.ACCEPTED, f"{what} ({_own_part(record, party, signed)})", signed.digest)
+    own_part = _own_part(record, party, signed)
+    _check_turn(record, party, signed)
+    return Outcome(Verdict.ACCEPTED, f"{what} ({own_part})", signed.digest)
 
 
 def _check_rule(record: Record, party: Party, signed: Signed) -> None:
@@ -56,15 +57,6 @@ def _check_rule(record: Record, party: Party, signed: Signed) -> None:
             where=signed.path,
             hint="ask the coordinator",
         )
-    if (record.state_digest is None) != (not by_plan.rule.state):
-        raise WrongFederationError(
-            "The record's rule and its state don't fit together",
-            expected="a state" if by_plan.rule.state else f"no state, by {by_plan.rule}",
-            found=record.state_digest and record.state_digest[:16],
-            where=signed.path,
-            hint="ask the coordinator",
-        )
-    _check_turn(record, party, signed)
     for entry in record.inputs:
         found = party.known.roster.get(entry.sender)
         if found is None or found.role is not Role.SITE:
@@ -79,24 +71,13 @@ def _check_rule(record: Record, party: Party, signed: Signed) -> None:
 def _check_turn(record: Record, party: Party, signed: Signed) -> None:
     """In a relay a record includes only the site whose turn it was; else it names no next one."""
     plan = party.known.plan_of(record.round)
-    included = [e.sender for e in record.inputs if e.status is InputStatus.INCLUDED]
-    if plan.method is Method.FL:
-        turn, is_right = None, record.next_site is None
-    else:
-        before = records_of(party.shelf, record.round - 1)
-        sites = [site.name for site in party.known.roster.sites]
-        turn = before[-1][1].next_site if before else None
-        if record.round == 1:
-            turn = next_site(plan, sites, None)
-        is_right = turn is None or set(included) <= {turn}
-    if not is_right:
-        raise WrongFederationError(
-            "The record goes against the turns of this federation",
-            expected="no next site, since all work at once" if turn is None else f"{turn} alone",
-            found=record.next_site if turn is None else ", ".join(included),
-            where=signed.path,
-            hint=KEEP,
-        )
+    before = records_of(party.shelf, record.round - 1)
+    sites = [site.name for site in party.known.roster.sites]
+    faults = [*plan_faults(record, plan)]
+    if record.roster_version == party.known.roster.version:  # the turn depends on who is active
+        faults.append(turn_fault(record, plan, sites, before[-1][1] if before else None) or "")
+    for fault in filter(None, faults):
+        raise WrongFederationError(fault, where=signed.path, hint=KEEP)
 
 
 def _check_globals(record: Record, party: Party, signed: Signed) -> None:

@@ -9,18 +9,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainfed.core.averaging import capped
 from brainfed.core.rules import fewest_sites
 from brainfed.core.schedule import next_site
 from brainfed.errors import NotReadyError, QuorumError, UsageError, WrongRoundError
 from brainfed.formats import document, rounds, signature, weights
 from brainfed.formats.checked_stream import CheckedStream
 from brainfed.formats.federation import Federation
-from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Input, InputStatus, Reason, Record
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
-from brainfed.plan import Aggregation, Method, Plan
+from brainfed.plan import Method, Plan
+from brainfed.steps.record_rules import shares
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,6 @@ def close_what(
         inputs=tuple((absent | others | excluded).values()),
         next_site=None if turn is None else next_site(plan, sites, turn),
     )
-
-
-def shares(manifests: Collection[Manifest], settings: Aggregation) -> tuple[int, ...]:
-    """The sites' integer weights by the plan, in the order given."""
-    weights = [manifest.weight_by(settings.weights) for manifest in manifests]
-    return capped(weights, settings.max_weight_fraction) if weights else ()
 
 
 def _global(place: Workspace, known: Federation, number: int) -> WeightsFile:
