@@ -22,7 +22,7 @@ sys.path.insert(0, str(REPO))
 
 from brainfed import plan as plans
 from brainfed.formats import dataset
-from brainfed.formats.dataset import SplitFile, Subset
+from brainfed.formats.dataset import SplitFile
 from brainfed.plan import Plan
 
 SCANS = REPO.parent / "shared" / "data" / "lgg-sites"
@@ -216,16 +216,22 @@ def pool(root: Path, journal: Journal) -> None:
     hand_over(root, POOLED_COORDINATOR, POOLED)
     words = ("evaluate", "--device", "cpu")
     journal.once("pooled validation", lambda: brainfed(place, *words))
+    brainfed(coordinator, "finish", "--round", "1")
+    hand_over(root, POOLED_COORDINATOR, POOLED)
     journal.once("pooled test", lambda: brainfed(place, *words, "--subset", "test", "--yes"))
 
 
 def open_test(root: Path, journal: Journal) -> None:
-    """The round that is best on validation, on the test patients, once."""
-    best = best_round(journal)
+    """The weights that the final names, on the test patients, once."""
+    for name in SITES:
+        hand_over(root, name, COORDINATOR)
+    done = journal.once("finish", lambda: brainfed(root / COORDINATOR, "finish"))
+    say(f"the final: round {done['final']['round']}")
+    for name in SITES:
+        hand_over(root, COORDINATOR, name)
 
     def test(name: str) -> Any:
-        words = ("--subset", Subset.TEST, "--round", str(best), "--yes", "--device", "cpu")
-        return brainfed(root / name, "evaluate", *words)
+        return brainfed(root / name, "evaluate", "--subset", "test", "--yes", "--device", "cpu")
 
     journal.once("test", lambda: in_parallel(test, SITES))
 
@@ -240,12 +246,6 @@ def dice_by_round(journal: Journal) -> dict[int, dict[str, dict[str, Any]]]:
     final = journal["final"]["value"]
     found[rounds[-1]] = {name: dice_of(final[name]["summaries"]) for name in SITES}
     return found
-
-
-def best_round(journal: Journal) -> int:
-    """The round of the highest mean validation Dice over all patients."""
-    found = dice_by_round(journal)
-    return max(found, key=lambda number: (weighted_dice(found[number]), -number))
 
 
 def patient_dices(evaluated: dict[str, Any]) -> list[float]:

@@ -20,7 +20,6 @@ from tests.lgg import (
     REPO,
     SITES,
     Journal,
-    best_round,
     dice_by_round,
     dice_of,
     patient_dices,
@@ -43,7 +42,9 @@ def write_result(root: Path) -> None:
     runs, folds = Journal(root / "journal.json"), Journal(root / "folds.json")
     parts = [_head()]
     parts.append(_pooled(root, runs) if "pooled test" in runs else _missing("Pooled", "lgg"))
-    parts.append(_federated(root, runs) if "test" in runs else _missing("Federated", "lgg"))
+    parts.append(
+        _federated(root, runs) if {"finish", "test"} <= set(runs) else _missing("Federated", "lgg")
+    )
     done = [key for key in folds if key.startswith("fold-")]
     parts.append(
         _folds(root, {key: folds[key] for key in sorted(done)})
@@ -123,7 +124,7 @@ def _differences(root: Path, runs: Journal) -> list[float]:
 
 def _federated(root: Path, runs: Journal) -> str:
     found = dice_by_round(runs)
-    best, last = best_round(runs), max(found)
+    best, last = runs["finish"]["value"]["final"]["round"], max(found)
     minutes = sum(runs[key]["seconds"] for key in runs if key.startswith("round ")) / 60
     ez = dice_of(runs["final"]["value"][EVALUATES_ONLY]["summaries"])
     test = runs["test"]["value"]
@@ -169,8 +170,8 @@ is neither shown nor ruled out by these patients.
 All rounds took {minutes:.1f} minutes (training, scoring before and after, export, import,
 aggregation). EZ's one patient under the last global weights: {ez["mean"]:.3f}.
 
-**Test**, opened once, with the round that is best on validation, {best}: {spread(scores)}; by site
-{by_site}.
+**Test**, opened once, with the weights that the final names, of the round that is best on
+validation, {best}: {spread(scores)}; by site {by_site}.
 """
 
 

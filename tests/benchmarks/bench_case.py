@@ -31,7 +31,7 @@ import SimpleITK as sitk  # noqa: N813
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests import simulator
-from tests.benchmarks.bench_aggregate_memory import cpu
+from tests.benchmarks.bench_aggregate import cpu
 from tests.builders import SHARED_DATA, a_plan
 
 from brainfed.core.labels import LabelProtocol

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.benchmarks.bench_aggregate_memory import cpu
+from tests.benchmarks.bench_aggregate import cpu
 from tests.builders import a_plan
 from tests.federation import (
     Small,

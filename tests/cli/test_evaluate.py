@@ -9,7 +9,7 @@ from brainfed.formats import dataset, ledger, rounds
 from brainfed.formats.workspace import Workspace
 from brainfed.steps.train import train_round
 from tests.cli.typed import Answer, Typed, too_wide
-from tests.steps.joined import a_joined_site
+from tests.steps.joined import a_joined_site, finished
 from tests.steps.test_score_maps import a_map, put
 
 
@@ -69,6 +69,11 @@ def opened(place: Workspace) -> int:
 
 def test_the_test_patients_are_opened_only_after_a_yes(typed: Typed, site: Workspace) -> None:
     words = ("--subset", "test")
+    too_early = evaluate(typed, site, *words)
+    assert too_early.code == 3
+    assert "brainfed finish" in flat(too_early.err)
+    assert "only once" not in too_early.err  # nobody was asked
+    finished(site)
     unasked = evaluate(typed, site, *words)
     assert unasked.code == 2
     assert "--yes" in unasked.err

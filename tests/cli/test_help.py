@@ -80,6 +80,8 @@ def test_status_import_inspect_and_aggregate_never_load_torch(small: Small) -> N
         ["import", str(small.medium("from-hospital-a")), "--workspace", coordinator],
         ["inspect", str(update), "--workspace", coordinator],
         ["aggregate", "--workspace", coordinator],
+        ["status", "--rounds", "--workspace", coordinator],
+        ["finish", "--round", "1", "--workspace", coordinator],
         ["export", "--workspace", coordinator],
         ["plan", "check", str(small.root / "plan.toml")],
     )

@@ -56,6 +56,26 @@ def test_two_processes_make_the_update_that_one_makes_but_for_rounding(tmp_path:
 
 
 @pytest.mark.slow
+def test_several_processes_stop_after_the_epoch_that_the_first_one_says(tmp_path: Path) -> None:
+    training = {"epochs_per_round": 6, "steps_per_round": 0, "patience": 2, "rate": 0.005}
+    plan = a_quick_plan(method="iil", training=training | {"schedule": "constant"})
+    place = a_joined_site(tmp_path / "several", plan)
+    done = torchrun(place, "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    alone = train_round(a_joined_site(tmp_path / "alone", plan), threads=1, device="cpu")
+    assert alone is not None
+    assert alone.trained is not None
+    assert told["n_steps"] == len(alone.trained.steps)
+    assert told["best_epoch"] == alone.trained.best_epoch
+    table = tensor_table(plan)
+    found = weights.read_tensors(Path(told["update"]["path"]), table)
+    wanted = weights.read_tensors(alone.update.path, table)
+    for name in table:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-3)
+
+
+@pytest.mark.slow
 def test_what_all_processes_find_wrong_is_said_once(tmp_path: Path) -> None:
     place = a_joined_site(tmp_path)
     done = torchrun(place, "--device", "cpu", "--precision", "fp16")

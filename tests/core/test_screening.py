@@ -9,9 +9,8 @@ from brainfed.core.screening import (
     MEANING,
     PIECE,
     Flag,
-    Products,
     Reported,
-    cosine_to_others,
+    Sums,
     screen,
 )
 
@@ -28,20 +27,20 @@ def a_round(n_sites: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flags_of(parent: np.ndarray, updates: np.ndarray, **changes: Reported) -> list[tuple]:
-    products = Products(len(updates))
-    products.add(parent, updates)
+    sums = Sums([1] * len(updates))
+    sums.add(parent, updates)
     told = [changes.get(f"site{i}", FINE) for i in range(len(updates))]
-    return [row.flags for row in screen(products, [1] * len(updates), told)]
+    return [row.flags for row in screen(sums, told)]
 
 
 def test_norms_cosines_and_distances_are_those_of_numpy() -> None:
     parent, updates = a_round()
-    products = Products(5)
-    for start in range(0, N, 7000):  # stretches of any length
-        products.add(parent[start : start + 7000], updates[:, start : start + 7000])
     weights = [3, 1, 4, 1, 5]
+    sums = Sums(weights, with_distances=True)
+    for start in range(0, N, 7000):  # stretches of any length
+        sums.add(parent[start : start + 7000], updates[:, start : start + 7000])
     changes = updates.astype(np.float64) - parent
-    rows = screen(products, weights, [FINE] * 5)
+    rows = screen(sums, [FINE] * 5)
     for site, row in enumerate(rows):
         others = [w * c for i, (w, c) in enumerate(zip(weights, changes, strict=True)) if i != site]
         mean = np.sum(others, axis=0)
@@ -50,7 +49,8 @@ def test_norms_cosines_and_distances_are_those_of_numpy() -> None:
         assert row.cosine is not None
         assert math.isclose(row.cosine, float(expected), rel_tol=1e-9)
     distances = np.linalg.norm(changes[:, None] - changes[None], axis=2)
-    assert np.allclose(products.distances, distances, rtol=1e-9)
+    assert sums.distances is not None
+    assert np.allclose(sums.distances, distances, rtol=1e-9)
 
 
 def test_honest_updates_get_no_flag() -> None:
@@ -99,13 +99,13 @@ def test_what_a_site_reports_is_held_against_what_it_said_before(told, flags) ->
 def test_a_cosine_does_not_know_the_length_and_stays_in_its_bounds(factor, seed) -> None:
     random = np.random.default_rng(seed)
     parent, updates = np.zeros(30, np.float32), random.normal(size=(4, 30)).astype(np.float32)
-    products = Products(4)
-    products.add(parent, updates)
-    longer = Products(4)
+    sums = Sums([1] * 4)
+    sums.add(parent, updates)
+    longer = Sums([1] * 4)
     scaled = updates.copy()
     scaled[0] *= np.float32(factor)
     longer.add(parent, scaled)
-    one, other = (cosine_to_others(p.matrix, [1] * 4, 0) for p in (products, longer))
+    one, other = (found.cosine(0) for found in (sums, longer))
     assert one is not None
     assert other is not None
     assert -1 - 1e-9 <= one <= 1 + 1e-9
@@ -114,9 +114,9 @@ def test_a_cosine_does_not_know_the_length_and_stays_in_its_bounds(factor, seed)
 
 def test_a_site_alone_has_no_others_to_be_held_against() -> None:
     parent, updates = a_round(1)
-    products = Products(1)
-    products.add(parent, updates)
-    (row,) = screen(products, [7], [FINE])
+    sums = Sums([7])
+    sums.add(parent, updates)
+    (row,) = screen(sums, [FINE])
     assert (row.cosine, row.flags) == (None, ())
 
 

@@ -93,6 +93,31 @@ def test_torch_s_own_random_state_neither_decides_nor_changes() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_a_round_in_parts_gives_the_bits_of_the_whole() -> None:
+    plan = a_plan(
+        network={"dropout": 0.2, "dropout_levels": (1,)}, training={"epochs_per_round": 3}
+    )
+    slices = a_training_set(plan, 2)
+    whole = trained(plan, slices)
+    state: State | None = None
+    with threads(1):
+        for until in (3, 4, 9):
+            state = train(
+                initial_weights(plan),
+                plan,
+                slices,
+                round_number=1,
+                seed=5,
+                device=CPU,
+                goes_on=state,
+                until=until,
+            )
+            assert len(state.steps) == until
+            assert {step.n_steps for step in state.steps} == {9}
+    assert state is not None
+    assert same_bits(dict(state.weights), whole)
+
+
 def test_the_incoming_weights_are_not_written_to() -> None:
     plan = a_plan()
     weights = initial_weights(plan)

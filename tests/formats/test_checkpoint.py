@@ -15,7 +15,7 @@ import safetensors
 from brainfed.core.metrics import Measure
 from brainfed.core.scoring import CaseScore
 from brainfed.formats import checkpoint
-from brainfed.formats.checkpoint import Checkpoint
+from brainfed.formats.checkpoint import Best, Checkpoint
 from brainfed.plan import Region
 
 
@@ -29,6 +29,7 @@ def a_checkpoint(n_values: int = 6) -> Checkpoint:
         scaler={"scale": 65536.0, "_growth_tracker": 3},
         log=[(1, 9, 0.7, 0.001, 0.1, 4), (2, 9, 0.6, 0.0009, 0.2, 4)],
         incoming=(score,),
+        best=Best(epoch=3, n_scored=5, weights={"a": np.float32([[7, 8]])}, scores=(score,)),
     )
 
 
@@ -40,7 +41,15 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert (found.belongs, found.incoming) == (content.belongs, content.incoming)
     assert found.scaler == content.scaler
     assert [tuple(row) for row in found.log] == list(content.log)
-    for ours, theirs in ((content.weights, found.weights), (content.moments, found.moments)):
+    assert content.best is not None
+    assert found.best is not None
+    assert (found.best.epoch, found.best.n_scored) == (3, 5)
+    assert found.best.scores == content.best.scores
+    for ours, theirs in (
+        (content.weights, found.weights),
+        (content.moments, found.moments),
+        (content.best.weights, found.best.weights),
+    ):
         assert ours.keys() == theirs.keys()
         for name, array in ours.items():
             assert theirs[name].shape == array.shape
@@ -86,7 +95,7 @@ def of_zeros(data: bytes) -> bytes:
 
 
 def other_format(data: bytes) -> bytes:
-    return data.replace(b"brainfed-checkpoint-1", b"brainfed-checkpoint-2")
+    return data.replace(b"brainfed-checkpoint-2", b"brainfed-checkpoint-1")
 
 
 def without_log(data: bytes) -> bytes:

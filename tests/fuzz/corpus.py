@@ -18,6 +18,7 @@ from brainfed.core import sshsig
 from brainfed.errors import FileRefusedError, MalformedError
 from brainfed.formats import document, federation, signature, weights
 from brainfed.formats.federation import Federation
+from brainfed.formats.final import Final
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role
 from brainfed.formats.scores import Scores
@@ -26,6 +27,7 @@ from brainfed.formats.signature import Signed
 from brainfed.formats.workspace import Workspace
 from brainfed.steps.admit import admit
 from brainfed.steps.amend import amend
+from brainfed.steps.finish import finish
 from brainfed.steps.judge import WEIGHTS, judge, key_is_known
 from brainfed.steps.verdict import Outcome, Party
 from tests.builders import a_plan
@@ -84,6 +86,9 @@ class MemoryShelf:
     def erasure(self, name: str, edition: int) -> str | None:
         return None
 
+    def finals(self) -> Sequence[Lying]:
+        return [entry for entry in self.entries if isinstance(entry.about, Final)]
+
 
 def _is_global(entry: Lying) -> bool:
     return getattr(entry.about, "kind", None) == "global"
@@ -107,12 +112,13 @@ def a_scene() -> Scene:
 
 
 def a_scene_in(root: Path) -> tuple[Scene, Small]:
-    """Round 1 closed, a plan amended, a site admitted late, round 2 open."""
+    """Round 1 closed and named as final, a plan amended, a site admitted late, round 2 open."""
     small = a_federation(root, SITES)
     close_round(small)
     late = a_workspace(root / "late", Role.SITE, "hospital-c")
     before = _read_all(small)
     known_before = federation.load(small.sites["hospital-a"])
+    finish(small.coordinator, round_number=1, today=TODAY)
     new = root / "next.toml"
     new.write_text(plans.render(a_plan(training={"rate": 0.5})))
     amend(small.coordinator, new, from_round=3, today=TODAY)
@@ -172,8 +178,9 @@ def _party(
             shelf.entries.append(Lying(Path(paper.name), about, paper.digest))
         elif paper.kind == "record":
             shelf.entries.append(Lying(Path(paper.name), Record.loads(paper.data), paper.digest))
-        elif paper.kind == "scores":
-            shelf.entries.append(Lying(Path(paper.name), Scores.loads(paper.data), paper.digest))
+        elif paper.kind in {"scores", "final"}:
+            content = (Scores if paper.kind == "scores" else Final).loads(paper.data)
+            shelf.entries.append(Lying(Path(paper.name), content, paper.digest))
     return Party(place.role, name, place.public_key(), known, shelf)
 
 

@@ -11,6 +11,7 @@ from brainfed.formats.roster import Role
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan
 from brainfed.steps.admit import admit
+from brainfed.steps.finish import finish
 from brainfed.steps.initialise import initialise
 from brainfed.steps.receive import receive
 from brainfed.steps.start import start_federation
@@ -56,6 +57,15 @@ def joined(root: Path, plan: Plan, *names: str, **dataset_sizes: int) -> dict[st
 def a_joined_site(root: Path, plan: Plan | None = None, **dataset_sizes: int) -> Workspace:
     """The workspace of `hospital-a`, joined and with data, before its first round."""
     return joined(root, plan or a_quick_plan(), **dataset_sizes)["hospital-a"]
+
+
+def finished(site: Workspace, number: int = 0) -> Workspace:
+    """The same site, once the coordinator has signed the final and the site has imported it."""
+    coordinator = workspace.find(site.root.parent / "uni-lead")
+    finish(coordinator, round_number=number, today=date(2026, 1, 3))
+    taken = receive(site, [coordinator.outbox], confirm=lambda request: True)
+    assert not taken.refused, taken.refused
+    return site
 
 
 def _new(root: Path, role: Role, name: str) -> Workspace:

@@ -170,6 +170,7 @@ def take_all(place: Workspace, medium: Path) -> list[Exception | None]:
     [
         {"name": "other"},
         {"seed": 9},
+        {"method": "ciil"},
         {"network": {"channels": (4, 16)}},
         {"grid": {"size": (64, 64)}},
         {"cohort": {"minimum_age_years": 0}},
@@ -177,7 +178,7 @@ def take_all(place: Workspace, medium: Path) -> list[Exception | None]:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_name_seed_network_and_data_can_not_be_amended(
+def test_name_seed_method_network_and_data_can_not_be_amended(
     small: Small, changes: dict[str, object]
 ) -> None:
     before = snapshot(small.coordinator)

@@ -516,6 +516,15 @@ def without_final(files: Archive) -> Archive:
     return {n: d for n, d in files.items() if ".final." not in n}
 
 
+def test_a_federation_has_one_final(tmp_path: Path) -> None:
+    files = an_archive()
+    content = json.loads(files[name_of(files, ".final.")]) | {"day": "2026-12-01"}
+    make.put(files, "rounds/r0003/second.final.json", make.canonical(content), f"{LEAD} again")
+    done = audit_of(files, tmp_path)
+    assert done.verdict is Verdict.DIVERGES
+    assert any("Two" in f.sentence and "the final" in f.sentence for f in done.findings)
+
+
 def test_every_edition_of_a_round_is_re_derived(tmp_path: Path) -> None:
     files = an_archive()
     close_again(files)

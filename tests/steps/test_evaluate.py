@@ -36,6 +36,7 @@ from brainfed.formats import (
     score_table,
     signature,
     weights,
+    workspace,
 )
 from brainfed.formats.dataset import CaseEntry, Subset
 from brainfed.formats.manifest import Kind
@@ -44,13 +45,16 @@ from brainfed.formats.score_table import ScoredSpace
 from brainfed.formats.scores import Group, Scores
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import measure_outlines
+from brainfed.steps.aggregate import aggregate
 from brainfed.steps.choose_weights import Wish
 from brainfed.steps.evaluate import EvaluateResult
 from brainfed.steps.evaluate import evaluate as evaluate_step
+from brainfed.steps.exchange import export
 from brainfed.steps.measure_outlines import Outlines
+from brainfed.steps.receive import receive
 from brainfed.steps.train import train_round
 from brainfed.steps.training_set import Room, StoredCases, training_set
-from tests.steps.joined import a_joined_site, a_quick_plan, joined
+from tests.steps.joined import a_joined_site, a_quick_plan, finished, joined
 
 TODAY = date(2026, 11, 28)
 TRAINED = (Measure.DICE, Measure.SOFT_SLICE_DICE)
@@ -149,8 +153,48 @@ def test_a_weight_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> Non
         evaluate(a_joined_site(tmp_path), weights=tmp_path / "nothing.safetensors")
 
 
-def test_the_test_set_stays_shut_without_confirmation(tmp_path: Path) -> None:
+def test_the_test_set_stays_shut_without_a_final(tmp_path: Path) -> None:
     place = a_joined_site(tmp_path)
+    with pytest.raises(NotReadyError, match="until the coordinator's final is here") as caught:
+        evaluate(place, subset=Subset.TEST, confirmed=True)
+    assert "brainfed finish" in str(caught.value.hint)
+    assert opened(place) == []
+    assert not place.reports.exists()
+
+
+def test_the_test_set_is_scored_with_the_weights_of_the_final_whatever_newer_ones_lie_here(
+    tmp_path: Path,
+) -> None:
+    place = a_joined_site(tmp_path)
+    train_round(place, threads=1)
+    coordinator = workspace.find(tmp_path / "uni-lead")
+    export(place, None)
+    receive(coordinator, [place.outbox], confirm=lambda request: True)
+    aggregate(coordinator, today=TODAY)
+    finished(place, 0)
+    assert rounds.newest_round(place) == 1
+    done = evaluate(place, subset=Subset.TEST, confirmed=True, threads=1)
+    assert done.weights.manifest.round == 0
+    assert [line["round"] for line in opened(place)] == [0]
+    assert evaluate(place, threads=1).weights.manifest.round == 1
+    for wish in ({"round": 1}, {"weights": rounds.global_path(place, 0)}):
+        with pytest.raises(UsageError, match="and no others"):
+            evaluate(place, subset=Subset.TEST, confirmed=True, **wish)
+    assert len(opened(place)) == 1
+
+
+def test_the_test_set_stays_shut_while_the_weights_of_the_final_are_lost(tmp_path: Path) -> None:
+    place = finished(a_joined_site(tmp_path))
+    path = rounds.global_path(place, 0)
+    assert path is not None
+    signature.signature_path(path).unlink()
+    with pytest.raises(NotReadyError, match="don't lie here"):
+        evaluate(place, subset=Subset.TEST, confirmed=True)
+    assert opened(place) == []
+
+
+def test_the_test_set_stays_shut_without_confirmation(tmp_path: Path) -> None:
+    place = finished(a_joined_site(tmp_path))
     with pytest.raises(UsageError, match="on purpose"):
         evaluate(place, subset=Subset.TEST)
     assert opened(place) == []
@@ -158,7 +202,7 @@ def test_the_test_set_stays_shut_without_confirmation(tmp_path: Path) -> None:
 
 
 def test_opening_the_test_set_is_written_to_the_ledger(tmp_path: Path) -> None:
-    place = a_joined_site(tmp_path)
+    place = finished(a_joined_site(tmp_path))
     done = evaluate(place, subset=Subset.TEST, confirmed=True, threads=1)
     (line,) = opened(place)
     assert (line["weights"], line["round"], line["n_cases"]) == (done.weights.digest, 0, 1)
@@ -172,7 +216,7 @@ def test_an_evaluation_of_the_test_set_that_was_stopped_still_stands_in_the_ledg
     def stop(what: str, done: int, total: int, note: str = "") -> None:
         raise KeyboardInterrupt
 
-    place = a_joined_site(tmp_path)
+    place = finished(a_joined_site(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         evaluate(place, subset=Subset.TEST, confirmed=True, threads=1, progress=stop)
     assert len(opened(place)) == 1
@@ -386,13 +430,12 @@ def test_a_file_is_not_compared_with_itself(tmp_path: Path) -> None:
         evaluate(place, against=path)
 
 
-def test_both_files_of_a_comparison_are_written_to_the_ledger_with_the_test_set(
-    tmp_path: Path,
-) -> None:
-    place = a_joined_site(tmp_path)
+def test_on_the_test_set_nothing_is_compared(tmp_path: Path) -> None:
+    place = finished(a_joined_site(tmp_path))
     update = train_round(place, threads=1).update
-    evaluate(place, against=update.path, subset=Subset.TEST, confirmed=True, threads=1)
-    assert [line["round"] for line in opened(place)] == [0, 1]
+    with pytest.raises(UsageError, match="and no others"):
+        evaluate(place, against=update.path, subset=Subset.TEST, confirmed=True, threads=1)
+    assert opened(place) == []
 
 
 def test_a_case_of_nominal_spacing_has_no_mm_and_no_ml(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Who takes part in a round, by which rule, and that audit and sites come to the same."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,7 +286,8 @@ def test_a_trial_writes_nothing_and_shows_what_closing_would(waiting: Small) -> 
     trial = aggregate(waiting.coordinator, today=TODAY, dry_run=True)
     assert everything() == before
     done = close(waiting)
-    assert trial.parts == done.parts
+    assert all(part.distances for part in trial.parts)  # of a trial alone: they take long
+    assert tuple(replace(part, distances=()) for part in trial.parts) == done.parts
     assert (trial.path, trial.record, trial.digest) == (None, None, None)
 
 

@@ -507,19 +507,22 @@ def test_of_two_different_updates_on_one_stick_one_is_taken(small: Small) -> Non
     assert len(rounds.update_paths(small.coordinator, 1)) == 1
 
 
-def test_a_late_update_is_refused_by_name_of_its_round(tmp_path: Path) -> None:
+def test_an_update_two_rounds_late_is_refused_by_name_of_its_round(tmp_path: Path) -> None:
     plan = a_plan(participation={"quorum_sites": 1, "floor": 1}, exchange={"encryption": "off"})
     small = a_federation(tmp_path, plan=plan)
     for site in small.sites.values():
         carry(site, small.coordinator, small.medium(f"acceptance-{site.name}"))
     an_update_of(small.sites["hospital-b"], small.medium("late"))
-    an_update_on_a_stick(small)
-    take(small.coordinator, small.medium())
-    aggregate(small.coordinator, today=TODAY)
+    for number in (1, 2):
+        stick = small.medium(f"round {number}")
+        an_update_of(small.sites["hospital-a"], stick)
+        take(small.coordinator, stick)
+        aggregate(small.coordinator, today=TODAY)
+        carry(small.coordinator, small.sites["hospital-a"], small.medium(f"back {number}"))
     found = refused(small.coordinator, small.medium("late"))
     assert isinstance(found, WrongRoundError)
     assert "closed" in found.message
-    assert (found.expected, found.found) == ("round 2", "round 1")
+    assert (found.expected, found.found) == ("round 3", "round 1")
 
 
 def test_a_site_that_the_roster_does_not_name_is_told_so(small: Small, tmp_path: Path) -> None:

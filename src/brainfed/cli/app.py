@@ -16,6 +16,7 @@ from brainfed.cli import (
     demo,
     evaluate,
     exchange,
+    finish,
     init,
     inspect,
     key,
@@ -27,6 +28,7 @@ from brainfed.cli import (
     rounds,
     start,
     training,
+    withdraw,
     withdrawal,
 )
 from brainfed.cli.console import show_error
@@ -89,6 +91,8 @@ _add(app, "start", start.start, COORDINATOR)
 _add(app, "amend", roster.amend, COORDINATOR)
 _add(app, "revoke", roster.revoke, COORDINATOR)
 _add(app, "aggregate", rounds.aggregate, COORDINATOR)
+_add(app, "finish", finish.finish, COORDINATOR)
+_add(app, "withdraw", withdraw.withdraw, COORDINATOR)
 _add(app, "check", check.check, SITE)
 _add(app, "preprocess", data.preprocess, SITE)
 _add(app, "review", review.review, SITE)

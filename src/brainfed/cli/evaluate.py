@@ -116,8 +116,8 @@ def evaluate(
 
     Prints means over patients; every measure of every case lies as CSV in reports/, which stays at
     the site. Of global weights on the plan's grid, what the floor allows goes into a score file for
-    `brainfed export`. It can be stopped and run again. The test patients are opened once, at the
-    end: this asks first and writes it to the ledger.
+    `brainfed export`. It can be stopped and run again. The test patients are opened once, for the
+    weights that the coordinator's final names: this asks first and writes it to the ledger.
     """
     of_weights = {
         "--weights": weights is not None,
@@ -202,10 +202,11 @@ def _score_weights(
     as_json: bool,
 ) -> None:
     from brainfed.cli.score_words import weights_words
+    from brainfed.formats import federation
     from brainfed.formats.dataset import Subset
     from brainfed.formats.score_table import ScoredSpace
     from brainfed.steps import evaluate as step
-    from brainfed.steps.choose_weights import Wish
+    from brainfed.steps.choose_weights import Wish, check_finished
 
     wish = Wish(
         weights=weights,
@@ -215,6 +216,8 @@ def _score_weights(
         space=ScoredSpace(space),
     )
     with working(workspace, only=("site", "evaluator")) as place, progress() as bar:
+        if subset == "test":  # nobody is asked whether to open what can't be opened
+            check_finished(place, federation.load(place))
         done = step.evaluate(
             place,
             wish,
@@ -265,8 +268,8 @@ def _score_maps(
 
 def _open_test(*, yes: bool) -> bool:
     say(
-        "The test patients tell how good the final weights are, and only once: whoever looks, "
-        "chooses, and looks again no longer measures. Open them at the end, when nothing will be "
-        "chosen any more. That you opened them is written to the ledger."
+        "The test patients tell how good the weights are that the coordinator's final names, and "
+        "only once: whoever looks, chooses, and looks again no longer measures. That you opened "
+        "them is written to the ledger."
     )
     return yes or confirm("Open the test patients now?", flag="--yes")

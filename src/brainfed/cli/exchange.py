@@ -21,7 +21,7 @@ from brainfed.cli.console import (
 from brainfed.cli.options import Fingerprints, Json, WorkspaceFolder, Yes
 from brainfed.cli.place import check_fingerprints, confirm_fingerprint, working
 from brainfed.cli.plan_words import plan_in_words
-from brainfed.errors import FileRefusedError, StrangerError, UsageError
+from brainfed.errors import FileRefusedError, QuorumError, StrangerError, UsageError
 
 if TYPE_CHECKING:
     from brainfed.steps.accept import JoinRequest
@@ -49,7 +49,7 @@ def import_(
     Before a site joins, this shows the coordinator's fingerprint and the plan in words, and asks;
     before it goes on under an amended plan, what that changes.
     Files are told by their signed content, never by their names. A file that is refused changes
-    nothing, and the command ends with exit code 6.
+    nothing, and the command ends with exit code 6; with 7 where it only came out of turn.
     """
     from brainfed.steps.receive import receive
 
@@ -63,7 +63,8 @@ def import_(
         )
     show(done, _import_words, as_json=as_json)
     if done.refused:
-        raise typer.Exit(FileRefusedError.exit_code)
+        are_early = all(isinstance(file.error, QuorumError) for file in done.refused)
+        raise typer.Exit((QuorumError if are_early else FileRefusedError).exit_code)
 
 
 def _agree(request: "JoinRequest", bar: Bar, *, yes: bool, fingerprints: list[str] | None) -> bool:

@@ -85,6 +85,7 @@ MEANINGS = {
     "data": "digest of the plan's tables on data",
     "network": "digest of the network",
     "weights_licence": "licence of the global weights",
+    "record": "SHA-256 of the record of these weights",
     "agreement": "SHA-256 of the agreement between the parties",
     "minimum_version": "oldest brainfed that may take part",
     "reason": "why the site erased its data",

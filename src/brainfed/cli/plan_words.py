@@ -11,6 +11,17 @@ REGIONS = {"WT": "the whole tumour", "TC": "the tumour core", "ET": "the enhanci
 """Regions for people."""
 
 
+MADE = {
+    "fedavg": "their mean",
+    "fedavgm": "a step towards their mean",
+    "fedadam": "a step towards their mean",
+    "median": "the median of each weight",
+    "trimmed-mean": "the mean of each weight without its largest and smallest values",
+    "krum": "the weights of the one site that is nearest to the others",
+}
+"""What each rule makes of the sites' weights."""
+
+
 def plan_in_words(plan: "Plan") -> Words:
     """What is trained, on whom, how long, and what leaves the site."""
     from brainfed.core.architecture import n_parameters, tensor_table
@@ -98,14 +109,40 @@ def _rounds(plan: "Plan") -> Words:
     else:
         passes = counted(training.epochs_per_round, "pass", "passes")
         length = f"for {passes} over its training slices"
+    if plan.method != "fl":
+        yield from _turns(plan, length)
+        return
+    rule, weights = plan.aggregation.rule, plan.aggregation.weights
+    counts = f"a site counts by its number of training {weights}"
+    if weights == "equal" or rule not in {"fedavg", "fedavgm", "fedadam"}:
+        counts = "all sites count alike"
     yield (
         f"- {counted(plan.rounds, 'round')}. In each, a site trains {length} and sends its "
-        "weights; the coordinator sends back their mean, in which a site counts by its number of "
-        f"training {plan.aggregation.weights}."
+        f"weights; the coordinator sends back {MADE[rule]}, in which {counts}."
     )
     yield (
         f"- A round is closed with the weights of at least "
         f"{counted(plan.participation.quorum_sites, 'site')}."
+    )
+
+
+def _turns(plan: "Plan", length: str) -> Words:
+    """A relay: one site a round."""
+    training = plan.training
+    tour = "round and round"
+    if plan.method == "iil":
+        tour = "once to each"
+        if training.patience:
+            length = (
+                "until its own validation Dice has not risen for "
+                f"{counted(training.patience, 'pass', 'passes')} over its training slices, "
+                f"{training.epochs_per_round} at most,"
+            )
+    yield (
+        f"- The sites train one after the other, {tour}, in an order drawn by the plan's seed; "
+        f"{counted(plan.rounds, 'turn')} at most. At its turn a site trains {length} and sends "
+        "its weights. The coordinator passes them on as they are: the next site gets this site's "
+        "own weights, not a mean of several."
     )
 
 

@@ -53,6 +53,7 @@ def _facts(done: "TrainResult") -> dict[str, Any]:
         "already": done.already,
         "update": done.update,
         "n_steps": None if how is None else len(how.steps),
+        "best_epoch": None if how is None else how.best_epoch,
         "last_loss": None if how is None else how.last_loss,
         "seconds": None if how is None else how.seconds,
         "device": done.device,
@@ -77,6 +78,11 @@ def _train_words(done: "TrainResult", facts: dict[str, Any]) -> Words:
             f"{done.device} ({done.precision}), loss at the end {facts['last_loss']:.3f}; memory "
             f"for training estimated at {size_words(facts['memory_bytes'])}"
         )
+        if facts["best_epoch"] is not None:
+            yield (
+                f"The weights of epoch {facts['best_epoch']} are handed on, the best on the "
+                "validation patients."
+            )
         if done.word:
             yield f"This round was {done.word}."
         yield "Dice on the validation patients, for this site's eyes (the file obeys the floor):"

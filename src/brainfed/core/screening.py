@@ -1,11 +1,12 @@
 """Screening: what the coordinator looks at before an update counts, in one pass over the values.
 
-Everything comes from the scalar products of the sites' changes, summed in float64 stretch by
-stretch in the order of the file. No bit of the global weights depends on them. They show what is
+Everything comes from scalar products of the sites' changes, summed in float64 over pieces of 2,048
+values in the order of the file. No bit of the global weights depends on them. They show what is
 far from the others; what is near to the others and wrong all the same they can't show
 (`docs/explanation/robustness.md`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +23,7 @@ DICE_LOSS = 0.05
 COUNT_CHANGE = 0.1
 """A change of the count of patients since the site's last update that is flagged."""
 
-PIECE = 2**14
+PIECE = 2**11
 """Values whose products are summed at a time; they fit a processor's cache."""
 
 Matrix = npt.NDArray[np.float64]
@@ -86,12 +87,27 @@ class Screened:
     flags: tuple[Flag, ...]
 
 
-class Products:
-    """Scalar products of all sites' changes, `(site, site)`."""
+class Sums:
+    """What is summed over the values of all changes: squares, and products with their mean."""
 
-    def __init__(self, n_sites: int) -> None:
-        self.matrix: Matrix = np.zeros((n_sites, n_sites))
+    def __init__(self, weights: Sequence[int], *, with_distances: bool = False) -> None:
+        """Begin with nothing.
+
+        Args:
+            weights: Of the sites, in their order.
+            with_distances: Whether products of each site with each other are summed too, which
+                takes about as long as all else.
+        """
+        n_sites = len(weights)
+        self._weights = np.array(weights, np.float64)
         self._changes = np.empty((n_sites, PIECE))
+        self.squares = np.zeros(n_sites)
+        """Of each site's change."""
+        self.along = np.zeros(n_sites)
+        """Products of each change with the weighted sum of all."""
+        self.total = 0.0
+        """The square of that sum."""
+        self._products = np.zeros((n_sites, n_sites)) if with_distances else None
 
     def add(self, parent: Values, updates: Values) -> None:
         """Add a stretch: values `(n,)` that came, and `(site, n)` of the updates."""
@@ -101,43 +117,49 @@ class Products:
             changes = self._changes[:, : len(before)]
             np.copyto(changes, updates[:, piece])  # quicker than a subtraction that converts
             changes -= before
-            self.matrix += changes @ changes.T
+            together = self._weights @ changes
+            self.squares += np.einsum("ij,ij->i", changes, changes)
+            self.along += changes @ together
+            self.total += float(together @ together)
+            if self._products is not None:
+                self._products += changes @ changes.T
 
     @property
-    def distances(self) -> Matrix:
-        """Euclidean distances between the updates, `(site, site)`."""
-        own = np.diag(self.matrix)
-        squared = own[:, None] + own[None, :] - 2 * self.matrix
+    def distances(self) -> Matrix | None:
+        """Euclidean distances between the updates, `(site, site)`; None where not asked for."""
+        if self._products is None:
+            return None
+        own = np.diag(self._products)
+        squared = own[:, None] + own[None, :] - 2 * self._products
         # What the subtraction leaves of equal updates is rounding.
         squared[squared < 1e-12 * (own[:, None] + own[None, :])] = 0
         return np.sqrt(squared)
 
+    def cosine(self, site: int) -> float | None:
+        """Between a site's change and the weighted mean of the others'; None where one is 0."""
+        weight, square = float(self._weights[site]), float(self.squares[site])
+        along = float(self.along[site]) - weight * square
+        others = self.total - 2 * weight * float(self.along[site]) + weight * weight * square
+        # What the subtraction leaves of nothing is rounding.
+        if square == 0 or others <= 1e-12 * self.total:
+            return None
+        return along / math.sqrt(square * others)
 
-def cosine_to_others(products: Matrix, weights: Sequence[int], site: int) -> float | None:
-    """Cosine between a site's change and the weighted mean of the others'."""
-    w = np.array(weights, np.float64)
-    w[site] = 0
-    along = float(products[site] @ w)
-    length = float(np.sqrt(products[site, site]) * np.sqrt(max(0.0, float(w @ products @ w))))
-    return along / length if length > 0 else None
 
-
-def screen(
-    products: Products, weights: Sequence[int], reported: Sequence[Reported]
-) -> tuple[Screened, ...]:
+def screen(sums: Sums, reported: Sequence[Reported]) -> tuple[Screened, ...]:
     """Norm, cosine and flags of each update, in the order of the sites."""
-    norms = np.sqrt(np.diag(products.matrix))
-    distances = products.distances
+    norms = np.sqrt(sums.squares)
+    places = list(zip(sums.squares.tolist(), sums.along.tolist(), strict=True))
     rows = []
     for site, own in enumerate(reported):
-        cosine = cosine_to_others(products.matrix, weights, site)
-        others = np.delete(norms, site)
+        cosine, norm = sums.cosine(site), float(norms[site])
         flags = [
-            *_of_the_change(float(norms[site]), others, cosine),
-            *([Flag.COPY] if (np.delete(distances[site], site) == 0).any() else []),
+            *_of_the_change(norm, np.delete(norms, site), cosine),
+            # Sums of the same numbers in the same order are the same to the last bit.
+            *([Flag.COPY] if norm > 0 and places.count(places[site]) > 1 else []),
             *_of_the_report(own),
         ]
-        rows.append(Screened(float(norms[site]), cosine, tuple(flags)))
+        rows.append(Screened(norm, cosine, tuple(flags)))
     return tuple(rows)
 
 

@@ -145,11 +145,12 @@ def train(
     precision: Precision = Precision.FLOAT32,
     moments: Moments | None = None,
     goes_on: State | None = None,
+    until: int | None = None,
     on_step: Callable[[Step], None] = ignore,
     keeper: Keeper | None = None,
     team: Team | None = None,
 ) -> State:
-    """Train for one round of the plan.
+    """Train for one round of the plan, or for a part of it.
 
     Args:
         weights: Where the round starts; not changed.
@@ -161,6 +162,7 @@ def train(
         precision: How precisely.
         moments: What the optimiser remembers from the round before; it starts anew if None.
         goes_on: A state of this very round to go on from.
+        until: The number of the step to stop after; that of the round's last if None.
         on_step: Told of each step in order, on CUDA of some at a time.
         keeper: Keeps the state now and then.
         team: The processes that share each batch.
@@ -180,18 +182,19 @@ def train(
     check_samples(plan, samples, round_number)
     check_team(plan, team, len(begun.steps))
     n_steps = n_steps_of(plan.training, samples.n_samples)
+    last = n_steps if until is None else min(until, n_steps)
     keep_freed_memory()
     with memory_errors(plan), repeatable(device):
         work = _Work(weights, begun, plan, precision=precision, device=device, team=team)
         told = _Told(begun.steps, on_step)
-        for step in range(len(begun.steps), n_steps):
+        for step in range(len(begun.steps), last):
             rate = rate_at(plan, (round_number - 1 + step / n_steps) / plan.rounds)
             torch.manual_seed(dropout_seed(seed, step, team.rank))
             batch = samples.batch(step, rank=team.rank, n_ranks=team.n_ranks)
             loss, dice = work.step(batch, rate)
             n_samples = min(plan.training.batch, len(batch.seeds) * team.n_ranks)
             told.later(Step(step + 1, n_steps, math.nan, rate, math.nan, n_samples), loss, dice)
-            if device.type != "cuda" or (step + 1) % BUNCH == 0 or step + 1 == n_steps:
+            if device.type != "cuda" or (step + 1) % BUNCH == 0 or step + 1 == last:
                 _keep(told.now(), lambda: work.state(told.steps), keeper, team)
         result = work.state(told.steps)
     if not all(np.isfinite(array).all() for array in result.weights.values()):

@@ -66,11 +66,13 @@ def check_may_follow(new: Plan, old: Plan) -> None:
     """Check that a plan changes nothing that an amendment can't change.
 
     Raises:
-        PlanError: It changes the name, the seed, the network, or what decides what a case holds.
+        PlanError: It changes the name, the seed, the method, the network, or what decides what a
+            case holds.
     """
     for what, of in (
         ("name", lambda plan: plan.name),
         ("seed", lambda plan: plan.seed),
+        ("method", lambda plan: plan.method),
         ("network", network_digest),
         ("data", plans.data_digest),
     ):

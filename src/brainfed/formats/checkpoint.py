@@ -26,11 +26,24 @@ OPTIMISER = "optimiser.state"
 CURVES = "training.png"
 TRAINING_FILES = (NAME, OPTIMISER, CURVES, training_log.NAME)
 """All that training leaves in the folder of its round and that never leaves the site."""
-FORMAT, MOMENTS_FORMAT = "brainfed-checkpoint-1", "brainfed-optimiser-1"
+FORMAT, MOMENTS_FORMAT = "brainfed-checkpoint-2", "brainfed-optimiser-1"
 LOG_COLUMNS = ("number", "n_steps", "loss", "rate", "dice", "n_samples")
 
 Tensors = Mapping[str, NDArray[np.float32]]
 _SCORES = TypeAdapter(tuple[CaseScore, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best of the epochs so far, where a site stops by its own validation Dice."""
+
+    epoch: int
+    """From 1."""
+    n_scored: int
+    """Epochs that were scored."""
+    weights: Tensors
+    scores: tuple[CaseScore, ...]
+    """Of the validation cases under these weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class Checkpoint:
     """Of each step that is done, `LOG_COLUMNS`."""
     incoming: tuple[CaseScore, ...] = ()
     """Scores of the validation cases before the first step."""
+    best: Best | None = None
+    """None where a round is as long as the plan says, and before the first epoch's end."""
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -58,13 +73,26 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     tensors: dict[str, NDArray[Any]] = {
         "log": np.array(checkpoint.log, np.float64).reshape(-1, len(LOG_COLUMNS))
     }
-    for prefix, some in (("weights", checkpoint.weights), ("moments", checkpoint.moments)):
+    best = checkpoint.best
+    of_best = {} if best is None else best.weights
+    for prefix, some in (
+        ("weights", checkpoint.weights),
+        ("moments", checkpoint.moments),
+        ("best", of_best),
+    ):
         tensors |= {f"{prefix}/{name}": array for name, array in some.items()}
     about = {
         "format": FORMAT,
         "belongs": checkpoint.belongs,
         "scaler": dict(checkpoint.scaler),
         "incoming": _SCORES.dump_python(checkpoint.incoming, mode="json"),
+        "best": None
+        if best is None
+        else {
+            "epoch": best.epoch,
+            "n_scored": best.n_scored,
+            "scores": _SCORES.dump_python(best.scores, mode="json"),
+        },
     }
     _write(path, tensors, about)
 
@@ -84,9 +112,21 @@ def read(path: Path) -> Checkpoint | None:
             scaler={str(key): float(value) for key, value in about["scaler"].items()},
             log=[tuple(row) for row in log.tolist()],
             incoming=_SCORES.validate_python(about["incoming"]),
+            best=_best(about["best"], tensors),
         )
     except (AttributeError, KeyError, ValueError, TypeError, ValidationError):
         return None
+
+
+def _best(about: dict[str, Any] | None, tensors: Tensors) -> Best | None:
+    if about is None:
+        return None
+    return Best(
+        epoch=int(about["epoch"]),
+        n_scored=int(about["n_scored"]),
+        weights=_with_prefix(tensors, "best/"),
+        scores=_SCORES.validate_python(about["scores"]),
+    )
 
 
 def write_moments(path: Path, moments: Tensors) -> None:

@@ -162,6 +162,13 @@ def update_paths(workspace: Workspace, round_number: int) -> list[Path]:
     return signed(workspace, round_number, "*.update.safetensors")
 
 
+def is_of_newest(workspace: Workspace, path: Path) -> bool:
+    """Whether an update was trained from the newest edition of its parent, as far as is known."""
+    about = weights.read_manifest(path)
+    before = records(workspace, about.round - 1)
+    return not before or about.parent == document.read(before[-1], Record).global_digest
+
+
 def counts(path: Path, federation: Federation, round_number: int) -> bool:
     """Whether the key that signed a file, which lies here, still counts in its round."""
     entry = federation.roster.entry(signature.read_signature(path).key)

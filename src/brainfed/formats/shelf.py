@@ -7,6 +7,7 @@ from typing import Protocol
 
 from brainfed.core.sshsig import PublicKey
 from brainfed.formats import document, federation, rounds, signature, weights
+from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.scores import Scores
@@ -18,7 +19,7 @@ class Lying:
     """A signed file of a round that was accepted or made here."""
 
     path: Path
-    about: Manifest | Record | Scores
+    about: Manifest | Record | Scores | Final
     known_digest: str | None = None
     key: PublicKey | None = None
     """The key that signed it; None where nobody asks for it."""
@@ -46,6 +47,9 @@ class Shelf(Protocol):
 
     def erasure(self, name: str, edition: int) -> str | None:
         """Digest of a party's signed statement of what it erased; None without one."""
+
+    def finals(self) -> Sequence[Lying]:
+        """The signed finals, of all rounds."""
 
 
 class DiskShelf:
@@ -88,6 +92,11 @@ class DiskShelf:
     def erasure(self, name: str, edition: int) -> str | None:
         """See `Shelf`."""
         return _digest(federation.erasure_path(self._workspace, name, edition))
+
+    def finals(self) -> Sequence[Lying]:
+        """See `Shelf`."""
+        paths = rounds.final_paths(self._workspace)
+        return [Lying(path, document.read(path, Final)) for path in paths]
 
 
 def _digest(path: Path) -> str | None:

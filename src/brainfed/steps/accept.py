@@ -12,6 +12,7 @@ from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment, Change, changes
 from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import Federation, PlanInForce
+from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
@@ -62,6 +63,7 @@ def accept(
 
     Raises:
         FileRefusedError: It doesn't belong here; nothing was changed.
+        QuorumError: It is an update of a site whose turn it isn't; nothing was changed.
         NotReadyError: The site has joined no federation yet.
     """
     if kind == "enrolment":
@@ -103,7 +105,7 @@ def party_of(place: Workspace, known: Federation | None = None) -> Party:
 def _target(place: Workspace, known: Federation, content: object) -> Path:
     if isinstance(content, Manifest):
         return place.round_folder(content.round) / known.weights_name(content)
-    if isinstance(content, Record | Scores):
+    if isinstance(content, Record | Scores | Final):
         name = f"{known.file_stem(content)}.{content.kind}.json"
         return place.round_folder(content.round) / name
     if isinstance(content, Roster):

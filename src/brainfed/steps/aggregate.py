@@ -15,7 +15,7 @@ import numpy.typing as npt
 from brainfed.core.architecture import n_parameters
 from brainfed.core.progress import Progress, silent
 from brainfed.core.rules import needs_whole
-from brainfed.core.screening import Products
+from brainfed.core.screening import Sums
 from brainfed.errors import NotReadyError, QuorumError, UsageError
 from brainfed.formats import atomic, document, federation, rounds, signature, weights
 from brainfed.formats.checked_stream import CheckedStream
@@ -27,6 +27,7 @@ from brainfed.formats.roster import Role
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.steps import exchange, rosters
+from brainfed.steps.finish import check_unfinished
 from brainfed.steps.screen import Part, parts_of
 from brainfed.steps.stretches import OpenFile, Sources, stretches
 from brainfed.steps.taking_part import Closing, Wishes, close_what
@@ -82,6 +83,8 @@ def aggregate(
     """
     place.require(Role.COORDINATOR)
     known = federation.load(place)
+    if not dry_run:
+        check_unfinished(place, known)
     key = rosters.coordinator_key(place)  # first: nobody averages for an hour to be refused here
     with contextlib.ExitStack() as opened:
         try:
@@ -94,6 +97,7 @@ def aggregate(
             combined = _combine(place, known, closing, names=None, progress=progress)
             return _aggregated(place, known, closing, combined, None, None)
         names = _Names(place, known, closing)
+        atomic.make_folder(names.weights.parent)  # no update made it where a turn is skipped
         names.clear_unfinished()
         combined = _combine(place, known, closing, names=names, progress=progress)
     record = _record(closing, names, combined.files, today)
@@ -151,7 +155,7 @@ class _Combined:
 
     files: tuple[WeightsFile, ...]
     """The updates, checked."""
-    products: Products
+    sums: Sums
 
 
 def _combine(
@@ -166,7 +170,7 @@ def _combine(
     settings, n_values = closing.plan.aggregation, n_parameters(known.table)
     n_passes = 2 if closing.updates and needs_whole(settings) else 1
     n_threads = min(MOST_THREADS, os.cpu_count() or 1)
-    products = Products(len(closing.updates))
+    sums = Sums(closing.weights, with_distances=names is None)
     with contextlib.ExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(n_threads))
         put, put_state = _writers(known, closing, names, stack)
@@ -181,15 +185,15 @@ def _combine(
             n_values,
             threads=threads,
             n_threads=n_threads,
+            look=sums.add,
             tell=lambda done: progress("aggregate", done, n_passes * n_values),
         )
         for stretch in walk:
-            products.add(stretch.parent, stretch.updates)
             put(stretch.result)
             put_state(stretch.start, stretch.state)
         # Inside the block: what was written is put in place only if all signatures fit.
         files = tuple(threads.map(CheckedStream.close_checked, closing.updates))
-    return _Combined(files, products)
+    return _Combined(files, sums)
 
 
 Put = Callable[[npt.NDArray[np.float32]], None]
@@ -301,7 +305,7 @@ def _aggregated(
     return Aggregated(
         round=closing.number,
         edition=closing.edition,
-        parts=parts_of(place, known, closing, combined.files, combined.products),
+        parts=parts_of(place, known, closing, combined.files, combined.sums),
         next_site=closing.next_site,
         to_train_again=_to_train_again(place, closing),
         path=None if names is None else names.weights,

@@ -158,7 +158,9 @@ def _sentence(verdict: Verdict, rows: Sequence[RoundAudit], findings: Sequence[F
 
 
 def _check_finals(history: History, rows: Sequence[RoundAudit]) -> None:
-    """A final names the global weights and the record of its round and edition."""
+    """A federation has one final; it names the weights and the record of its round and edition."""
+    stories = [(signed.digest, signed.path) for signed, _ in history.finals]
+    twins(history.findings, "the final", stories, None)
     for signed, final in history.finals:
         there = [row for row in rows if (row.round, row.edition) == (final.round, final.edition)]
         # A record that isn't here is named as missing already.

@@ -7,6 +7,7 @@ from brainfed.errors import NotReadyError, UnsignedError, UsageError
 from brainfed.formats import rounds, signature, verify, weights
 from brainfed.formats.dataset import Subset
 from brainfed.formats.federation import Federation
+from brainfed.formats.final import Final
 from brainfed.formats.score_table import ScoredSpace
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
@@ -24,7 +25,8 @@ class Wish:
     against: Path | None = None
     """A second weight file, scored on the same cases and compared."""
     subset: Subset = Subset.VALIDATION
-    """Whose cases. Opening the test set is written to the ledger before anything else."""
+    """Whose cases. The test set is opened for the weights that the final names, and for no others;
+    that is written to the ledger before anything else."""
     space: ScoredSpace = ScoredSpace.PLAN
     """The plan's grid, or that of the scan that each label was drawn on."""
 
@@ -33,10 +35,12 @@ def files_of(place: Workspace, known: Federation, wish: Wish) -> tuple[WeightsFi
     """The weights to score, and then those to compare them with, checked.
 
     Raises:
-        UsageError: No such weight file, or one file twice.
-        NotReadyError: No global weights here, or none of that round.
+        UsageError: No such weight file, one file twice, or for the test others than the final's.
+        NotReadyError: No global weights here, none of that round, or for the test no final.
         FileRefusedError: They are damaged, of a stranger, or of another federation.
     """
+    if wish.subset is Subset.TEST:
+        return (_final_weights(place, known, wish),)
     if wish.weights is not None:
         first = _weights_file(place, known, wish.weights)
     elif wish.round is not None:
@@ -54,6 +58,51 @@ def files_of(place: Workspace, known: Federation, wish: Wish) -> tuple[WeightsFi
             hint="name another file with --against, --weights or --round",
         )
     return first, second
+
+
+def check_finished(place: Workspace, known: Federation) -> Final:
+    """The final, without which no test patient is looked at.
+
+    Raises:
+        NotReadyError: There is none here.
+        FileRefusedError: It was damaged after it was accepted.
+    """
+    there = rounds.verify_final(place, known)
+    if there is None:
+        raise NotReadyError(
+            "The test patients stay closed until the coordinator's final is here",
+            expected="a final, which names the weights that the federation ends with",
+            where=place.rounds,
+            hint="meanwhile `brainfed evaluate` scores validation patients; the coordinator runs "
+            "`brainfed finish` at the end, then `brainfed import FOLDER` with its files",
+        )
+    return there[0]
+
+
+def _final_weights(place: Workspace, known: Federation, wish: Wish) -> WeightsFile:
+    """Exactly the weights that the final names, whatever newer ones lie here."""
+    final = check_finished(place, known)
+    is_other_round = wish.round not in {None, final.round}
+    if wish.weights is not None or wish.against is not None or is_other_round:
+        given = wish.weights or wish.against or f"--round {wish.round}"
+        raise UsageError(
+            "The test patients are opened for the weights that the final names, and no others",
+            expected=f"round {final.round}, edition {final.edition}",
+            found=given,
+            hint="`brainfed evaluate --subset test` takes them by itself; compare other weights on "
+            "the validation patients",
+        )
+    for path in rounds.signed(place, final.round, "*.global.safetensors"):
+        if weights.read_manifest(path).edition == final.edition:
+            found = rounds.verify_weights(path, known)
+            if found.digest == final.weights:
+                return found
+    raise NotReadyError(
+        "The weights that the final names don't lie here",
+        expected=f"round {final.round}, edition {final.edition}, {final.weights[:16]}",
+        where=place.round_folder(final.round),
+        hint="`brainfed import FOLDER` with the coordinator's files",
+    )
 
 
 def _global_of(place: Workspace, number: int) -> Path:

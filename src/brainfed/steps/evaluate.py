@@ -39,7 +39,7 @@ from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Evaluation, Plan
 from brainfed.steps import case_pictures, native_space, score_file
-from brainfed.steps.choose_weights import Wish, files_of
+from brainfed.steps.choose_weights import Wish, check_finished, files_of
 from brainfed.steps.score_cases import Scorer, entries_of, score_all
 
 
@@ -110,8 +110,10 @@ def evaluate(
         progress: Told of each case.
 
     Raises:
-        UsageError: The test set without confirmation, no such weight file, or one file twice.
-        WorkspaceError: The other role, not joined, no cases or no split yet, or no such round.
+        UsageError: The test set without confirmation, or of other weights than the final's; no
+            such weight file, or one file twice.
+        WorkspaceError: The other role, not joined, no cases or no split yet, no such round, or for
+            the test set no final.
         ScanError: A case is damaged or of another plan, the subset is empty, or the scans of a case
             are not there to be scored on.
         FileRefusedError: The weights are damaged, of a stranger, or of another federation.
@@ -121,8 +123,10 @@ def evaluate(
     wish = wish or Wish()
     known = federation.load(place)
     chosen = choose_device(device)
-    if wish.subset is Subset.TEST and not confirmed:
-        raise _unconfirmed()
+    if wish.subset is Subset.TEST:
+        check_finished(place, known)
+        if not confirmed:
+            raise _unconfirmed()
     files = files_of(place, known, wish)
     plan = known.plan_of(files[0].manifest.round)
     check_own(plan, "evaluate")
@@ -240,9 +244,9 @@ def _note_opened(place: Workspace, files: Sequence[WeightsFile], n_cases: int) -
 
 def _unconfirmed() -> UsageError:
     return UsageError(
-        "The test set is opened once, at the end, and only on purpose",
+        "The test set is opened once, and only on purpose",
         expected="a confirmation",
-        hint="choose on validation; confirm when nothing will be chosen any more",
+        hint="`brainfed evaluate` without --subset test scores validation patients",
     )
 
 

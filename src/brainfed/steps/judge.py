@@ -6,9 +6,11 @@ belongs. Here it is held against what lies there already. The rules, for every k
 * The same digest again changes nothing.
 * Another file for a place that is taken is an alarm: the first one stays, both are named.
 * Versions and rounds only rise: a roster or plan follows the newest one, an update is for the open
-  round and names its global weights, global weights and records name those of the round before.
+  round, or late for the one before, and names the global weights that it began with, global weights
+  and records name those of the round before. In a relay an update is of the site whose turn it is.
 * A record names the party's own update as it was sent, or says why it was left out.
 * Scores are of global weights that lie here; a later file of theirs may say more, not other things.
+* A federation has one final, of global weights that lie here.
 
 What this module doesn't do: ask a person, or put anything in place (`steps.accept`).
 """
@@ -33,12 +35,14 @@ from brainfed.formats.amendment import Amendment
 from brainfed.formats.document import Document
 from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import PlanInForce
+from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
 from brainfed.formats.roster import Role, Roster
 from brainfed.formats.scores import Scores
 from brainfed.formats.signature import Signed
 from brainfed.formats.start import Start
+from brainfed.steps.judge_final import judge_final
 from brainfed.steps.judge_record import judge_record
 from brainfed.steps.judge_round import TWO_STORIES, judge_weights
 from brainfed.steps.judge_scores import judge_scores
@@ -68,6 +72,7 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
 
     Raises:
         FileRefusedError: It doesn't belong here.
+        QuorumError: It is an update of a site whose turn it isn't.
     """
     if kind == WEIGHTS:
         file = verify.check_weights(stream, n_bytes, signed, party.known)
@@ -91,10 +96,13 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
     if kind == "scores":
         scores = verify.check_document(Scores, data, signed, party.known)
         return Judged(judge_scores(scores, signed, party), scores)
+    if kind == "final":
+        final = verify.check_document(Final, data, signed, party.known)
+        return Judged(judge_final(final, signed, party), final)
     raise MalformedError(
         "The file is of a kind that this brainfed doesn't take in",
-        expected="start, roster, amendment, acceptance, record, erasure, scores, global weights or "
-        "an update",
+        expected="start, roster, amendment, acceptance, record, erasure, scores, final, global "
+        "weights or an update",
         found=kind[:40],
         where=signed.path,
     )

@@ -7,11 +7,12 @@ from brainfed.errors import (
     StrangerError,
     WrongRoundError,
 )
-from brainfed.formats.manifest import Kind
+from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.roster import Role
 from brainfed.formats.shelf import Lying, records_of, weights_of
 from brainfed.formats.weights import WeightsFile
 from brainfed.plan import WeightBy
+from brainfed.steps.turns import check_turn
 from brainfed.steps.verdict import Outcome, Party, Verdict
 
 TWO_STORIES = "the coordinator tells two stories"
@@ -25,6 +26,7 @@ def judge_weights(file: WeightsFile, party: Party) -> Outcome:
 
     Raises:
         FileRefusedError: It doesn't belong here.
+        QuorumError: An update by a site whose turn it isn't.
     """
     manifest = file.manifest
     if manifest.kind is Kind.UPDATE:
@@ -49,23 +51,51 @@ def judge_weights(file: WeightsFile, party: Party) -> Outcome:
 
 
 def _judge_update(file: WeightsFile, party: Party) -> Outcome:
+    """The rules for updates: early, late, twice, out of turn (`docs/explanation/participation.md`).
+
+    An update counts for the open round, or late for the newest closed one, and only if it was
+    trained from the weights that this round began with.
+    """
     manifest = file.manifest
     what = f"the update of {manifest.sender} for round {manifest.round}"
+    begun_with = global_of(party, manifest.round - 1)
+    parent = None if begun_with is None else begun_with.digest
     for there in weights_of(party.shelf, manifest.round, Kind.UPDATE, manifest.sender):
         if not still_counts(there, party):
             continue  # its key was revoked since; it holds no place against one under a new key
         if there.digest == file.digest:
             return Outcome(Verdict.ALREADY, what, file.digest)
-        raise ConflictError(
-            "There is already another update of this site for this round",
-            expected=f"{there.path.name}, {there.digest[:16]}",
-            found=f"{what}, {file.digest[:16]}",
-            where=file.path,
-            hint="the first one stays; ask the site which one is right",
-        )
-    newest = newest_global(party)
-    if newest is None or manifest.round != party.open_round:
-        is_closed = newest is not None and manifest.round < party.open_round
+        _check_beside(there, file, parent)
+    is_late = 0 < manifest.round == party.open_round - 1
+    _check_round(file, party, parent, is_late=is_late)
+    check_turn(party.known, party.shelf, manifest.round, manifest.sender)
+    _check_weight(file, party, party.known.plan_of(manifest.round).aggregation.weights)
+    if is_late:
+        what += ", which is closed: late, it counts only once `brainfed aggregate --again` closes "
+        what += "that round again"
+    return Outcome(Verdict.ACCEPTED, what, file.digest)
+
+
+def _check_beside(there: Lying, file: WeightsFile, parent: str | None) -> None:
+    """Of two updates the first stays, unless it rests on weights that have been superseded."""
+    about, manifest = there.about, file.manifest
+    assert isinstance(about, Manifest)
+    if about.parent != parent == manifest.parent and about.edition < manifest.edition:
+        return
+    raise ConflictError(
+        "There is already another update of this site for this round",
+        expected=f"{there.path.name}, {there.digest[:16]}",
+        found=f"edition {manifest.edition} from {manifest.sender}, {file.digest[:16]}",
+        where=file.path,
+        hint="the first one stays; ask the site which one is right",
+    )
+
+
+def _check_round(file: WeightsFile, party: Party, parent: str | None, *, is_late: bool) -> None:
+    """An update is for the open round or the one before, and trained from what that began with."""
+    manifest = file.manifest
+    if manifest.round != party.open_round and not is_late:
+        is_closed = manifest.round < party.open_round
         raise WrongRoundError(
             "The update is for a round that is closed" if is_closed else "The update is too early",
             expected=f"round {party.open_round}",
@@ -73,17 +103,15 @@ def _judge_update(file: WeightsFile, party: Party) -> Outcome:
             where=file.path,
             hint=f"{manifest.sender} imports the newest global weights and trains from them",
         )
-    if manifest.parent != newest.digest:
+    if manifest.parent != parent:
         raise WrongRoundError(
             "The update was trained from other global weights than this round's",
-            expected=newest.digest[:16],
+            expected=parent and parent[:16],
             found=str(manifest.parent)[:16],
             where=file.path,
             hint=f"{manifest.sender} imports the newest global weights and trains from them; "
             "if it did, two stories were told: audit both folders",
         )
-    _check_weight(file, party, party.known.plan_of(manifest.round).aggregation.weights)
-    return Outcome(Verdict.ACCEPTED, what, file.digest)
 
 
 def still_counts(there: Lying, party: Party) -> bool:
@@ -109,12 +137,6 @@ def _check_weight(file: WeightsFile, party: Party, by: WeightBy) -> None:
             where=file.path,
             hint=f"ask {file.manifest.sender} how many {by} it trained on",
         )
-
-
-def newest_global(party: Party) -> Lying | None:
-    """The global weights of the newest round, of the newest edition."""
-    newest = party.shelf.newest()
-    return None if newest is None else global_of(party, newest)
 
 
 def global_of(party: Party, round_number: int) -> Lying | None:

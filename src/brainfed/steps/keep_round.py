@@ -18,10 +18,10 @@ from brainfed.core.scoring import CaseScore
 from brainfed.core.training import State, Step, Weights, Wish
 from brainfed.errors import ScanError, WorkspaceError
 from brainfed.formats import atomic, checkpoint, dataset
-from brainfed.formats.checkpoint import Checkpoint
+from brainfed.formats.checkpoint import Best, Checkpoint
 from brainfed.formats.dataset import Subset
 from brainfed.formats.workspace import Workspace
-from brainfed.plan import OptimiserState, Plan
+from brainfed.plan import Method, OptimiserState, Plan
 from brainfed.steps.score_cases import entries_of
 
 EVERY_SECONDS = 180.0
@@ -64,6 +64,8 @@ class RoundKeeper:
         """Where to go on; None at the beginning."""
         self.incoming: tuple[CaseScore, ...] | None = None
         """Scores of the weights that came; None until they are known."""
+        self.best: Best | None = None
+        """The best epoch so far, where the site stops by its own Dice (`steps.own_best`)."""
         self.word = ""
         """What became of what lay there, in words; empty where nothing did."""
         self._take_up(checkpoint.read(path))
@@ -76,7 +78,7 @@ class RoundKeeper:
             )
             weights, moments = dict(found.weights), dict(found.moments)
             self.state = State(weights, moments, dict(found.scaler), steps)
-            self.incoming = found.incoming
+            self.incoming, self.best = found.incoming, found.best
             self.word = f"continued after step {len(steps)}"
         elif found is not None:
             self.word = "begun anew: its checkpoint is of other weights, cases, plan or precision"
@@ -141,6 +143,7 @@ class RoundKeeper:
                 scaler=state.scaler,
                 log=log,
                 incoming=self.incoming or (),
+                best=self.best,
             ),
         )
         if self._beside is not None:
@@ -165,16 +168,26 @@ def digest_of_round(place: Workspace, plan: Plan, parent: str, precision: Precis
     return sha256(canonical.dumps(content)).hexdigest()
 
 
+def kept_moments(place: Workspace) -> list[Path]:
+    """The optimiser's states that lie here, by round."""
+    return sorted(place.rounds.glob(f"r*/{checkpoint.OPTIMISER}"))
+
+
 def moments_before(
     place: Workspace, plan: Plan, number: int, weights: Weights, progress: Progress
 ) -> Moments | None:
     """The optimiser's moments after this site's round before, if the plan keeps them.
 
-    Where they are not there, or don't fit these weights, `progress` is told.
+    In a relay that is its last turn. Where they are not there, or don't fit these weights,
+    `progress` is told.
     """
     if plan.training.optimiser_state is OptimiserState.RESET or number == 1:
         return None
-    found = checkpoint.read_moments(place.round_folder(number - 1) / checkpoint.OPTIMISER)
+    before = place.round_folder(number - 1) / checkpoint.OPTIMISER
+    if plan.method is Method.CIIL:
+        kept = (path for path in kept_moments(place) if path.parent < place.round_folder(number))
+        before = max(kept, default=before)
+    found = checkpoint.read_moments(before)
     if found is not None and fits(found, weights, plan.training):
         return found
     progress("optimiser", 1, 1, "starts anew: this site has no state of the round before")

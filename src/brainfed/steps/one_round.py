@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from brainfed import plan as plans
 from brainfed.core.device import choose_device, choose_precision, room_for_cases
@@ -18,10 +19,12 @@ from brainfed.core.optimiser import Moments
 from brainfed.core.progress import Progress, silent
 from brainfed.core.scoring import CaseScore, summarise
 from brainfed.core.team import Alone, Team
-from brainfed.core.training import Step, Weights, derived_seed, ignore, train
+from brainfed.core.training import Step, Weights, derived_seed, ignore, n_steps_of, train
+from brainfed.errors import ScanError
 from brainfed.formats.dataset import Case
 from brainfed.plan import Plan
 from brainfed.steps.keep_round import RoundKeeper
+from brainfed.steps.own_best import train_to_own_best
 from brainfed.steps.score_cases import scores_of
 from brainfed.steps.training_set import (
     Residence,
@@ -47,11 +50,13 @@ class Trained:
     incoming: tuple[CaseScore, ...]
     """Of the validation cases, under the weights that training began with."""
     result: tuple[CaseScore, ...]
-    """The same under the weights that it ended with."""
+    """The same under the weights of this result."""
     seconds: float
-    """Of training alone, since this command began."""
+    """Of training alone, since this command began; with the scoring between epochs, if any."""
     memory_bytes: int
     """Estimated before the first step: for training, and for the training set where it lies."""
+    best_epoch: int | None = None
+    """Where the site stops by its own Dice: of which epoch the weights are, from 1."""
 
     @property
     def last_loss(self) -> float:
@@ -82,7 +87,8 @@ def train_from(
         weights: Where to start; not changed.
         plan: The plan.
         training: Cases to train on; of several sites for pooled training.
-        validation: Cases that are scored before and after; none are scored where empty.
+        validation: Cases that are scored before and after; none are scored where empty. Where the
+            plan has a `training.patience` they decide when training stops.
         round_number: From 1; places the round on the rate's schedule, and goes into the seed.
         site: Goes into the seed.
         device: `cpu`, `cuda` or `cuda:1`; CUDA where there is one if None.
@@ -95,7 +101,8 @@ def train_from(
         progress: Told of cases, and of steps.
 
     Raises:
-        ScanError: A case is damaged, changed or of another plan; nobody, or no tumour, to train on.
+        ScanError: A case is damaged, changed or of another plan; nobody, or no tumour, to train on;
+            no validation case, where those decide when training stops.
         PlanError: The schedule has ended, or training diverged.
         ResourceError: The disk, the memory or the device.
         UsageError: More processes than samples in a batch.
@@ -105,6 +112,8 @@ def train_from(
     with room_for_cases():
         held_out = list(validation) if team.rank == 0 else []
         cases = training if isinstance(training, StoredCases) else list(training)
+    if team.rank == 0:
+        _check_held_out(held_out, plan)
     found = training_set(
         cases,
         plan,
@@ -120,45 +129,70 @@ def train_from(
         on_step(step)
         progress("training", step.number, step.n_steps, f"loss {step.loss:.3f}")
 
+    score = partial(scores_of, plan=plan, cases=held_out, device=chosen, progress=progress)
     with cpu_threads(threads):
         incoming = None if keeper is None else keeper.incoming
         if incoming is None:
-            scored = scores_of(weights, plan, held_out, device=chosen, progress=progress)
-            incoming = tuple(scored)
+            incoming = tuple(score(weights))
         if incoming:
             progress("weights that came", 1, 1, _dice_words(incoming, plan))
         if keeper is not None:
             keeper.incoming = incoming
-        start = time.perf_counter()
+        go_on = partial(
+            train,
+            weights,
+            plan,
+            found.samples,
+            round_number=round_number,
+            seed=seed,
+            device=chosen,
+            precision=choose_precision(precision, chosen),
+            moments=moments,
+            keeper=keeper,
+            team=team,
+            on_step=tell,
+        )
+        start, best = time.perf_counter(), None
         with keeper or nullcontext():
-            result = train(
-                weights,
-                plan,
-                found.samples,
-                round_number=round_number,
-                seed=seed,
-                device=chosen,
-                precision=choose_precision(precision, chosen),
-                moments=moments,
-                goes_on=None if keeper is None else keeper.state,
-                keeper=keeper,
-                team=team,
-                on_step=tell,
-            )
+            if plan.training.patience:
+                result, best = train_to_own_best(
+                    plan,
+                    n_steps=n_steps_of(plan.training, found.samples.n_samples),
+                    go_on=go_on,
+                    score=score,
+                    keeper=keeper,
+                    team=team,
+                    progress=progress,
+                )
+            else:
+                result = go_on(goes_on=None if keeper is None else keeper.state)
         seconds = time.perf_counter() - start
-        after = scores_of(result.weights, plan, held_out, device=chosen, progress=progress)
+        after = tuple(score(result.weights)) if best is None else best.scores
     return Trained(
-        weights=result.weights,
+        weights=result.weights if best is None else best.weights,
         moments=result.moments,
         steps=result.steps,
         n_patients=found.n_patients,
         n_cases=found.samples.n_cases,
         n_slices=found.samples.n_slices,
         incoming=incoming,
-        result=tuple(after),
+        result=after,
         seconds=seconds,
         memory_bytes=memory_bytes,
+        best_epoch=None if best is None else best.epoch,
     )
+
+
+def _check_held_out(cases: Sequence[Case], plan: Plan) -> None:
+    if plan.training.patience and not cases:
+        raise ScanError(
+            "No validation patient says when training is to stop",
+            expected=f"at least one, by training.patience = {plan.training.patience}",
+            found="none in the validation part of the split",
+            where="data/split.json",
+            hint="preprocess more patients, then `brainfed split` again; if there are no more, the "
+            "coordinator closes this turn with `brainfed aggregate --without`",
+        )
 
 
 def _dice_words(scores: Sequence[CaseScore], plan: Plan) -> str:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainfed.errors import NotReadyError
-from brainfed.formats import federation, rounds
+from brainfed.formats import document, federation, rounds
 from brainfed.formats.federation import Federation
+from brainfed.formats.final import Final
 from brainfed.formats.roster import Principal, Role
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Encryption
@@ -28,10 +29,10 @@ def due(place: Workspace, known: Federation | None) -> list[Outgoing]:
     """The files that are to be carried now.
 
     At the coordinator: the start, the rosters newer than the start's, the amendments, the newest
-    global weights and their records. At any other party: its enrolment while the newest roster
-    doesn't name its key as active; then its acceptances, its statements of what it erased, its
-    scores of all rounds (nobody tells it which have come) and, at a site, its update of the open
-    round.
+    global weights and their records, and with a final itself also the weights that it names. At any
+    other party: its enrolment while the newest roster doesn't name its key as active; then its
+    acceptances, its statements of what it erased, its scores of all rounds (nobody tells it which
+    have come) and, at a site, its update of the open round.
     """
     if place.role is Role.COORDINATOR:
         return [] if known is None else _coordinators(place, known)
@@ -107,13 +108,14 @@ def _coordinators(place: Workspace, known: Federation) -> list[Outgoing]:
     documents += [("roster", federation.roster_path(place, v)) for v in range(first + 1, last + 1)]
     documents += [("amendment", path) for path in federation.amendment_paths(place)]
     files = [Outgoing(f"{known.prefix}.{path.name}", path, what) for what, path in documents]
-    newest = rounds.newest_round(place)
-    if newest is not None:
-        path = rounds.global_path(place, newest)
+    finals = rounds.final_paths(place)
+    wanted = {rounds.newest_round(place), *(document.read(path, Final).round for path in finals)}
+    for number in sorted(number for number in wanted if number is not None):
+        path = rounds.global_path(place, number)
         assert path is not None
-        files.append(Outgoing(path.name, path, "global weights", newest))
-        files += [Outgoing(p.name, p, "record") for p in rounds.records(place, newest)]
-    return files
+        files.append(Outgoing(path.name, path, "global weights", number))
+        files += [Outgoing(p.name, p, "record") for p in rounds.records(place, number)]
+    return files + [Outgoing(path.name, path, "final") for path in finals]
 
 
 def _readers(place: Workspace, known: Federation) -> tuple[Principal, ...]:

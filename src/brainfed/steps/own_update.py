@@ -21,8 +21,10 @@ from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
 from brainfed.formats.manifest import UNDECLARED_SPLIT, Kind, Manifest
 from brainfed.formats.roster import Role
+from brainfed.formats.shelf import DiskShelf
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
+from brainfed.steps.turns import check_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def take_update(place: Workspace, path: Path, declared: Counts | None = None) ->
 
     Raises:
         PlanError: The plan's network is one of brainfed's own, or its last round is closed.
+        QuorumError: In a relay it is not this site's turn.
         WorkspaceError: The other role, not joined, or no global weights yet.
         UsageError: No counts where there are no cases, or both; the file is missing or a pickle.
         FileRefusedError: The weights are not those of the plan's network.
@@ -71,6 +74,7 @@ def take_update(place: Workspace, path: Path, declared: Counts | None = None) ->
     plan = known.plan_of(number)
     check_external(plan)
     _check_open(known, number)
+    check_turn(known, DiskShelf(place), number, place.name)
     tensors = given_weights.read_tensors(path, known.table, local=plan.network.local)
     counts, split, n_validation = _counts(place, known, number, declared)
     there = _update_there(place, known, number)

@@ -19,6 +19,7 @@ from brainfed.errors import (
     NotForUsError,
     NotReadyError,
     PlanError,
+    QuorumError,
     SignatureError,
     StrangerError,
     WrongRoleError,
@@ -34,7 +35,7 @@ from brainfed.steps.pairing import Signatures
 from brainfed.steps.stage import Incoming, Staged, name_the_original, staging
 from brainfed.steps.verdict import Verdict
 
-REFUSALS = (FileRefusedError, NotReadyError, WrongRoleError, PlanError)
+REFUSALS = (FileRefusedError, NotReadyError, WrongRoleError, PlanError, QuorumError)
 """What is wrong with one file and doesn't stop the others."""
 KEPT_BYTES = 2**26
 """Of copies that wait in the inbox; what doesn't fit is copied again when its turn comes."""
@@ -121,10 +122,16 @@ class _Run:
             self._refuse(item, error)
         documents = [item for item in self._files if item.sniffed is Sniffed.JSON]
         others = [item for item in self._files if item.sniffed is not Sniffed.JSON]
+        finals = []  # last of all: a final names weights, which may lie on the same medium
         for items in (documents, others):
-            self._n_kept_bytes = 0  # none is left
+            self._n_kept_bytes = 0  # none is left, or next to nothing
             for staged in sorted(self._check_in(items), key=lambda staged: staged.order):
-                self._accept(staged)
+                if staged.kind == "final":
+                    finals.append(staged)
+                else:
+                    self._accept(staged)
+        for staged in finals:
+            self._accept(staged)
         return self._results
 
     def _check_in(self, items: Sequence[Item]) -> list[Staged]:

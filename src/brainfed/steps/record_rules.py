@@ -7,6 +7,7 @@ from brainfed.core.schedule import next_site
 from brainfed.formats.manifest import Manifest
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.plan import Aggregation, Method, Plan
+from brainfed.steps.turns import turn_after
 
 
 def shares(manifests: Collection[Manifest], settings: Aggregation) -> tuple[int, ...]:
@@ -49,7 +50,7 @@ def turn_fault(
     """
     if plan.method is Method.FL or (before is None and record.round > 1):
         return None
-    turn = next_site(plan, sites, None) if before is None else before.next_site
+    turn = turn_after(plan, sites, before)
     included = included_in(record)
     left_out = {e.sender for e in record.inputs if e.status is InputStatus.EXCLUDED}
     if turn is None:

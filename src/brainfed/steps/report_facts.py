@@ -12,7 +12,7 @@ from enum import StrEnum
 from importlib.metadata import version
 
 from brainfed.core.progress import Progress, silent
-from brainfed.formats import document, federation, floor, ledger, rounds, signature, verify
+from brainfed.formats import document, federation, floor, ledger, rounds
 from brainfed.formats.federation import Federation
 from brainfed.formats.final import Final
 from brainfed.formats.ledger import Event
@@ -153,6 +153,7 @@ def gather(
         WrongRoleError: The reader's report is made in another party's workspace.
         NotReadyError: The federation hasn't started here.
         FileRefusedError: A file of the federation was changed after it was accepted.
+        ConflictError: Two finals lie here.
         LedgerError: The ledger is damaged.
     """
     if reader is None:
@@ -164,6 +165,7 @@ def gather(
     known = federation.load(place)
     at_least = max(entry.plan.participation.floor for entry in known.plans)
     told = standings(place, known)
+    final = rounds.verify_final(place, known)
     own, n_unread = own_results(place) if reader is Reader.SITE else ((), 0)
     rows = told.rows
     if reader is Reader.SITE:
@@ -192,7 +194,7 @@ def gather(
         external=tuple(
             dict.fromkeys(p.name for p in known.roster.principals if p.role is Role.EVALUATOR)
         ),
-        final=_final(place, known),
+        final=None if final is None else final[0],
         audit=_audit(place, progress),
         opened=_opened(place, told, reader),
         own=own,
@@ -238,15 +240,6 @@ def _count(n_patients: int | None, at_least: int) -> int | str | None:
 
 def _weights(place: Workspace) -> tuple[WeightsTold, ...]:
     return tuple(WeightsTold(*about, digest) for about, digest in globals_in_force(place).items())
-
-
-def _final(place: Workspace, known: Federation) -> Final | None:
-    """The newest signed final, checked."""
-    for number in reversed(rounds.numbers(place)):
-        for path in rounds.signed(place, number, "*.final.json"):
-            signed = signature.verify_file(path)
-            return verify.check_document(Final, document.read_capped(path), signed, known)
-    return None
 
 
 def _audit(place: Workspace, progress: Progress) -> AuditTold:

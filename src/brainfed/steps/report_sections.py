@@ -235,6 +235,16 @@ def audited(report: Report) -> Section:
     return Section("Audit", blocks)
 
 
+def _opened_for(report: Report) -> str:
+    final = report.final
+    if final is None:
+        return "No final is here yet, so no test patient may be looked at."
+    return (
+        f"The final of {final.day} names the global weights of round "
+        f"{round_name((final.round, final.edition))}: test patients may be opened for these alone."
+    )
+
+
 def test_patients(report: Report) -> Section:
     """How often each test split was opened."""
     rows: tuple[tuple[Cell | str, ...], ...]
@@ -251,7 +261,10 @@ def test_patients(report: Report) -> Section:
             "Of how many weight files each site has sent figures of its test patients. How often "
             "it looked without sending any, only its own ledger tells."
         )
-    blocks: list[Block] = [Table(caption="Test patients", columns=columns, rows=rows, note=how)]
+    blocks: list[Block] = [
+        Text(_opened_for(report)),
+        Table(caption="Test patients", columns=columns, rows=rows, note=how),
+    ]
     if any(entry.n_weights > 1 for entry in report.opened):
         blocks.insert(
             0,

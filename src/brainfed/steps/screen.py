@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from brainfed.core import screening
 from brainfed.core.metrics import Measure
-from brainfed.core.screening import Flag, Products, Reported
+from brainfed.core.screening import Flag, Reported, Sums
 from brainfed.formats import rounds, weights
 from brainfed.formats.federation import Federation
 from brainfed.formats.manifest import Manifest, ScoredWeights
@@ -31,7 +31,7 @@ class Part:
     cosine: float | None
     """Between its change and the weighted mean of the others'."""
     distances: tuple[float, ...]
-    """To the updates of all included sites, in their order."""
+    """To the updates of all included sites, in their order; only of a trial."""
     dice_before: float | None
     """Mean Dice of its first region, by its own report; None under the floor or without cases."""
     dice_after: float | None
@@ -43,12 +43,12 @@ def parts_of(
     known: Federation,
     closing: Closing,
     files: Sequence[WeightsFile],
-    products: Products,
+    sums: Sums,
 ) -> tuple[Part, ...]:
     """Everybody's part in a round, by site; of those included what screening shows."""
     reported = [_reported(place, known, closing, file.manifest) for file in files]
-    rows = screening.screen(products, closing.weights, reported)
-    distances = products.distances
+    rows = screening.screen(sums, reported)
+    distances = sums.distances
     total = sum(closing.weights)
     parts = [
         Part(
@@ -60,7 +60,7 @@ def parts_of(
             share=weight / total,
             change_norm=row.norm,
             cosine=row.cosine,
-            distances=tuple(distances[number].tolist()),
+            distances=() if distances is None else tuple(distances[number].tolist()),
             dice_before=own.dice_before,
             dice_after=own.dice_after,
             flags=row.flags,

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 
 from brainfed.errors import NotReadyError
 from brainfed.formats import federation, rounds, signature, weights
+from brainfed.formats.final import Final
 from brainfed.formats.roster import Role
+from brainfed.formats.shelf import DiskShelf
 from brainfed.formats.workspace import Workspace
+from brainfed.plan import Method
+from brainfed.steps.turns import turn_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Status:
     """Newest round with global weights here; None before any."""
     rounds_planned: int | None
     seats: tuple[Seat, ...]
-    """At the coordinator: the sites of the open round."""
+    """At the coordinator: the sites of the open round; in a relay the one whose turn it is."""
     outbox: tuple[str, ...]
     todo: tuple[str, ...]
     """What to do now, one sentence each, the first thing first."""
@@ -48,12 +52,21 @@ def status(place: Workspace) -> Status:
     known = federation.load(place)
     newest = rounds.newest_round(place)
     seats: tuple[Seat, ...] = ()
+    final = rounds.verify_final(place, known)
     if newest is None:
         todo = _before_first_weights(place, known)
+    elif final is not None and place.role is not Role.AUDITOR:
+        todo = _finished(place, final[0], known)
     elif place.role is Role.COORDINATOR:
-        sent = {weights.read_manifest(p).sender for p in rounds.update_paths(place, newest + 1)}
-        seats = tuple(Seat(site.name, site.name in sent) for site in known.roster.sites)
-        todo = _coordinator(newest, seats, known) + _recovery(place)
+        there = rounds.update_paths(place, newest + 1)
+        sent = {weights.read_manifest(p).sender for p in there if rounds.is_of_newest(place, p)}
+        turn = turn_of(known, DiskShelf(place), newest + 1)
+        seats = tuple(
+            Seat(site.name, site.name in sent)
+            for site in known.roster.sites
+            if turn in {None, site.name}
+        )
+        todo = _coordinator(newest, seats, known, turn) + _recovery(place)
     else:
         todo = _consent(place, newest, known) or _site(place, newest, known)
         todo += _scores(place)
@@ -93,25 +106,31 @@ def _before_first_weights(place: Workspace, known: federation.Federation) -> tup
 
 
 def _coordinator(
-    newest: int, seats: tuple[Seat, ...], known: federation.Federation
+    newest: int, seats: tuple[Seat, ...], known: federation.Federation, turn: str | None
 ) -> tuple[str, ...]:
-    if newest >= known.plans[-1].plan.rounds:
+    is_relay = known.plan_of(newest + 1).method is not Method.FL
+    had_all = is_relay and turn is None
+    if had_all or newest >= known.plans[-1].plan.rounds:
+        rounds_words = f"All {known.plans[-1].plan.rounds} rounds of the plan are closed"
         return (
-            f"All {known.plans[-1].plan.rounds} rounds of the plan are closed; bring outbox/ to "
+            f"{'All sites have had their turn' if had_all else rounds_words}; bring outbox/ to "
             "the sites: brainfed export --to FOLDER",
+            "When they have scored the last weights and their scores have come: brainfed status "
+            "--rounds, then brainfed finish",
         )
     missing = [seat.site for seat in seats if not seat.has_sent]
     n_sent = len(seats) - len(missing)
     todo = []
     if n_sent == 0:
-        todo.append(
-            f"Bring outbox/ to every site ({', '.join(missing)}): brainfed export --to FOLDER"
-        )
+        to = turn if is_relay else f"every site ({', '.join(missing)})"
+        todo.append(f"Bring outbox/ to {to}: brainfed export --to FOLDER")
     if missing:
         todo.append(
             f"Round {newest + 1}: wait for the update of {', '.join(missing)}; "
             "when it has come: brainfed import FOLDER"
         )
+    if is_relay:
+        return tuple(todo) or (f"Close round {newest + 1}, {turn}'s turn: brainfed aggregate",)
     quorum = known.plan_of(newest + 1).participation.quorum_sites
     if n_sent >= quorum:
         rest = "" if not missing else f", or go on without {', '.join(missing)}"
@@ -119,6 +138,22 @@ def _coordinator(
             0 if not missing else len(todo), f"Close round {newest + 1}{rest}: brainfed aggregate"
         )
     return tuple(todo)
+
+
+def _finished(place: Workspace, final: Final, known: federation.Federation) -> tuple[str, ...]:
+    """After the final: test patients are opened, once, for its weights."""
+    told = f"The federation ends with the weights of round {final.round}."
+    if place.role is Role.COORDINATOR:
+        return (
+            f"{told} Bring outbox/ to every site: brainfed export --to FOLDER",
+            "When their scores have come: brainfed import FOLDER, brainfed report --model-card",
+            *_recovery(place),
+        )
+    is_open = (place.reports / f"evaluate.{final.weights[:8]}.test.csv").exists()
+    if not is_open and known.first_plan.network.n_dimensions:
+        return (f"{told} Open the test patients, once: brainfed evaluate --subset test",)
+    scored = _scored(place, final.round, known.roster.coordinator.name)
+    return (*_scores(place), *(scored or (f"{told} Nothing is left to do.",)))
 
 
 def _recovery(place: Workspace) -> tuple[str, ...]:
@@ -167,10 +202,27 @@ def _scores(place: Workspace) -> tuple[str, ...]:
 SCORE = "Score the newest weights: brainfed evaluate"
 
 
-def _at_the_end(place: Workspace, newest: int, coordinator: str) -> tuple[str, ...]:
-    """After the last round of the plan."""
+def _at_the_end(place: Workspace, newest: int, coordinator: str, why: str) -> tuple[str, ...]:
+    """After the last round."""
     first, *others = _scored(place, newest, coordinator) or (SCORE,)
-    return (f"All rounds of the plan are closed. {first}", *others)
+    return (f"{why}. {first}", *others)
+
+
+def _others_turn(place: Workspace, newest: int, known: federation.Federation) -> tuple[str, ...]:
+    """In a relay, what is to be done while it isn't this site's turn; nothing where it is."""
+    coordinator = known.roster.coordinator.name
+    try:
+        turn = turn_of(known, DiskShelf(place), newest + 1)
+    except NotReadyError as error:
+        return (f"{error.message}: {error.hint}",)
+    if known.plan_of(newest + 1).method is Method.FL or turn == place.name:
+        return ()
+    if turn is None:
+        return _at_the_end(place, newest, coordinator, "All sites have had their turn")
+    return (
+        f"It is the turn of {turn}, in round {newest + 1}; wait for the next files of "
+        f"{coordinator}, then: brainfed import FOLDER",
+    )
 
 
 def _scored(place: Workspace, newest: int, coordinator: str) -> tuple[str, ...]:
@@ -206,8 +258,12 @@ def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[
     if place.role not in {Role.SITE, Role.EVALUATOR}:
         return ("Look at what has come: brainfed inspect FILE, brainfed audit FOLDER",)
     update = rounds.update_path(place, known, newest + 1, place.name)
+    if update is not None and not rounds.is_of_newest(place, update):
+        update = None  # the round before was closed again since
+    is_next = place.role is Role.SITE and newest < known.plans[-1].plan.rounds and update is None
+    wait = _others_turn(place, newest, known) if is_next else ()
     if known.first_plan.network.n_dimensions == 0 and update is None:
-        return _with_their_own_program(place, newest, known)
+        return wait or _with_their_own_program(place, newest, known)
     if update is None and not (place.data / "cases.json").exists():
         return ("Prepare the scans: brainfed preprocess FOLDER --labels PROTOCOL",)
     if update is None and not (place.data / "split.json").exists():
@@ -216,9 +272,9 @@ def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[
     if place.role is not Role.SITE:
         return _scored(place, newest, coordinator) or (SCORE,)
     if newest >= known.plans[-1].plan.rounds:
-        return _at_the_end(place, newest, coordinator)
+        return _at_the_end(place, newest, coordinator, "All rounds of the plan are closed")
     if update is None:
-        return (f"Train round {newest + 1}: brainfed train-round",)
+        return wait or (f"Train round {newest + 1}: brainfed train-round",)
     name = update.name
     if not signature.signature_path(update).exists():
         return (f"Sign and copy the update of round {newest + 1}: brainfed export --to FOLDER",)

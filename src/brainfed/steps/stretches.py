@@ -27,6 +27,7 @@ MOST_VALUES = 2**18
 
 Values = npt.NDArray[np.float32]
 Combined = tuple[Values, tuple[Values, ...]]
+Look = Callable[[Values, Values], object]
 Tell = Callable[[int], object]
 
 
@@ -101,6 +102,7 @@ def stretches(
     *,
     threads: ThreadPoolExecutor,
     n_threads: int,
+    look: Look = lambda parent, updates: None,
     tell: Tell = lambda _: None,
 ) -> Iterator[Stretch]:
     """Combine the updates by the plan's rule, from the first value to the last.
@@ -114,6 +116,7 @@ def stretches(
         n_values: In each file.
         threads: Who reads and computes.
         n_threads: How many they are.
+        look: Shown the values that came and those of the updates, stretch after stretch.
         tell: Told of values that are finished, of one pass or two together.
 
     Raises:
@@ -153,7 +156,9 @@ def stretches(
                 known=known,
             )
 
+        seen = threads.submit(look, parent, updates)  # first: it takes the longest
         found = list(threads.map(part, _pieces(len(parent), n_threads)))
+        seen.result()
         yield Stretch(
             start,
             parent,

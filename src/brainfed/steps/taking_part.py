@@ -20,6 +20,7 @@ from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Method, Plan
 from brainfed.steps.record_rules import shares
+from brainfed.steps.turns import turn_after
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _turn(plan: Plan, known: Federation, before: tuple[Record, str] | None) -> s
     if plan.method is Method.FL:
         return None
     sites = [site.name for site in known.roster.sites]
-    turn = next_site(plan, sites, None) if before is None else before[0].next_site
+    turn = turn_after(plan, sites, None if before is None else before[0])
     if turn is None:
         raise QuorumError(
             "All sites have had their turn", hint="`brainfed finish` names the best weights"

@@ -32,6 +32,7 @@ from brainfed.formats.ledger import Event
 from brainfed.formats.manifest import Kind, Manifest, ScoredWeights
 from brainfed.formats.roster import Role
 from brainfed.formats.scores import Group
+from brainfed.formats.shelf import DiskShelf
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import OptimiserState, Plan
@@ -39,12 +40,14 @@ from brainfed.steps.keep_round import (
     EVERY_SECONDS,
     RoundKeeper,
     digest_of_round,
+    kept_moments,
     moments_before,
 )
 from brainfed.steps.one_round import Trained, train_from
 from brainfed.steps.score_cases import entries_of, read_cases
 from brainfed.steps.score_file import may_tell
 from brainfed.steps.training_set import StoredCases
+from brainfed.steps.turns import check_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def train_round(
 
     Raises:
         WorkspaceError: The other role, not joined, no cases, split or global weights yet.
+        QuorumError: In a relay it is not this site's turn.
         ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on; cases
             or split were changed while it trained.
         PlanError: The schedule has ended, or training diverged.
@@ -113,11 +117,12 @@ def train_round(
     federation.check_accepted(place, known, number)
     plan = known.plan_of(number)
     check_own(plan, "train")
+    check_turn(known, DiskShelf(place), number, place.name)
     there = _update_there(place, known, number)
     made_from = (incoming.digest, known.in_force(number).version)
     if there is not None and (there.manifest.parent, there.manifest.plan) == made_from:
         if team.rank == 0:
-            _forget(place, number)
+            _forget(place)
         return TrainResult(there, number, already=True)
     split = dataset.split_digest(place.data)
     belongs = digest_of_round(place, plan, incoming.digest, numbers)
@@ -215,16 +220,16 @@ def _put(
     weights.write(path, manifest, trained.weights)
     digest = signature.digest_of(path).hex()
     place.note(Event.MADE, what="update", round=manifest.round, digest=digest)
-    _forget(place, manifest.round)
+    _forget(place)
     return WeightsFile(path, digest, manifest), log_path
 
 
-def _forget(place: Workspace, number: int) -> None:
-    """Remove what no later round needs: checkpoints, and moments older than this round's parent."""
+def _forget(place: Workspace) -> None:
+    """Remove what no later round needs: checkpoints, and moments but the last two rounds'."""
     for path in sorted(place.rounds.glob(f"r*/{checkpoint.NAME}")):
         atomic.remove(path)
-    if number > 2:
-        atomic.remove(place.round_folder(number - 2) / checkpoint.OPTIMISER)
+    for path in kept_moments(place)[:-2]:
+        atomic.remove(path)
 
 
 @dataclass(frozen=True, slots=True)
