@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from brainfed.core.screening import (
     MEANING,
-    PIECE,
+    ROOM_VALUES,
     Flag,
     Reported,
     Sums,
@@ -15,7 +15,7 @@ from brainfed.core.screening import (
 )
 
 FINE = Reported(n_patients=10, n_enrolled=12, n_before=10, dice_before=0.7, dice_after=0.72)
-N = PIECE + 99
+N = ROOM_VALUES // 5 + 99
 
 
 def a_round(n_sites: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,10 @@ from brainfed.errors import PlanError, QuorumError
 from brainfed.plan import Aggregation, Rule
 
 PIECE = 2**13
-"""Values that are summed or combined at a time: no bit of a rule depends on it but those of norms
-and distances, whose sums are made of pieces of this length."""
+"""Values whose squares are summed at a time, by specification."""
+CHUNK = 2**15
+"""Values that are combined at a time, a multiple of `PIECE`; no bit depends on it. Smaller ones let
+threads wait for Python's lock, larger ones leave a processor's cache."""
 LANES = 2**8
 
 Values = npt.NDArray[np.float32]
@@ -172,9 +174,9 @@ def combine(
         return parent.copy(), ()
     result = np.empty(len(parent), np.float32)
     kept = tuple(np.empty(len(parent), np.float32) for _ in settings.rule.state)
-    mean = Mean(min(PIECE, len(parent)), check_weights(weights))
-    for start in range(0, len(parent), PIECE):
-        piece = slice(start, start + PIECE)
+    mean = Mean(min(CHUNK, len(parent)), check_weights(weights))
+    for start in range(0, len(parent), CHUNK):
+        piece = slice(start, start + CHUNK)
         p = parent[piece]
         u = [
             _shortened(p, update[piece], scale)

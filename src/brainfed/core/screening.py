@@ -1,7 +1,7 @@
 """Screening: what the coordinator looks at before an update counts, in one pass over the values.
 
-Everything comes from scalar products of the sites' changes, summed in float64 over pieces of 2,048
-values in the order of the file. No bit of the global weights depends on them. They show what is
+Everything comes from scalar products of the sites' changes, summed in float64 over pieces of one
+length, in the order of the file. No bit of the global weights depends on them. They show what is
 far from the others; what is near to the others and wrong all the same they can't show
 (`docs/explanation/robustness.md`).
 """
@@ -23,8 +23,9 @@ DICE_LOSS = 0.05
 COUNT_CHANGE = 0.1
 """A change of the count of patients since the site's last update that is flagged."""
 
-PIECE = 2**11
-"""Values whose products are summed at a time; they fit a processor's cache."""
+ROOM_VALUES = 2**16
+"""Values of all sites whose products are summed at a time: as float64 they fit a processor's
+cache."""
 
 Matrix = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
@@ -100,7 +101,7 @@ class Sums:
         """
         n_sites = len(weights)
         self._weights = np.array(weights, np.float64)
-        self._changes = np.empty((n_sites, PIECE))
+        self._changes = np.empty((n_sites, max(1, ROOM_VALUES // max(1, n_sites))))
         self.squares = np.zeros(n_sites)
         """Of each site's change."""
         self.along = np.zeros(n_sites)
@@ -111,8 +112,9 @@ class Sums:
 
     def add(self, parent: Values, updates: Values) -> None:
         """Add a stretch: values `(n,)` that came, and `(site, n)` of the updates."""
-        for start in range(0, len(parent), PIECE):
-            piece = slice(start, start + PIECE)
+        n = self._changes.shape[1]
+        for start in range(0, len(parent), n):
+            piece = slice(start, start + n)
             before = parent[piece].astype(np.float64)
             changes = self._changes[:, : len(before)]
             np.copyto(changes, updates[:, piece])  # quicker than a subtraction that converts
@@ -149,18 +151,23 @@ class Sums:
 def screen(sums: Sums, reported: Sequence[Reported]) -> tuple[Screened, ...]:
     """Norm, cosine and flags of each update, in the order of the sites."""
     norms = np.sqrt(sums.squares)
-    places = list(zip(sums.squares.tolist(), sums.along.tolist(), strict=True))
     rows = []
     for site, own in enumerate(reported):
         cosine, norm = sums.cosine(site), float(norms[site])
         flags = [
             *_of_the_change(norm, np.delete(norms, site), cosine),
-            # Sums of the same numbers in the same order are the same to the last bit.
-            *([Flag.COPY] if norm > 0 and places.count(places[site]) > 1 else []),
+            *([Flag.COPY] if norm > 0 and _is_twice(sums, site) else []),
             *_of_the_report(own),
         ]
         rows.append(Screened(norm, cosine, tuple(flags)))
     return tuple(rows)
+
+
+def _is_twice(sums: Sums, site: int) -> bool:
+    """Whether another site's sums are the same but for rounding, which no two changes' are."""
+    same = np.isclose(sums.squares, sums.squares[site], rtol=1e-12, atol=0)
+    same &= np.isclose(sums.along, sums.along[site], rtol=1e-9, atol=0)
+    return int(same.sum()) > 1
 
 
 def _of_the_change(norm: float, others: Matrix, cosine: float | None) -> list[Flag]:

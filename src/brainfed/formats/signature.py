@@ -189,12 +189,17 @@ def digest_of(path: Path, algorithm: str = "sha256") -> bytes:
         return hashlib.file_digest(stream, algorithm).digest()
 
 
-def sign_file(path: Path, key: Ed25519PrivateKey) -> bytes:
+def sign_file(path: Path, key: Ed25519PrivateKey, digest: bytes | None = None) -> bytes:
     """Write the signature beside a file; gives the file's SHA-256 digest (32 bytes).
 
     A signature that is there already is replaced: Ed25519 signs the same bytes the same way.
+
+    Args:
+        path: The file.
+        key: Of whom signs.
+        digest: Of the file, where it has just been computed; read here where None.
     """
-    digest = digest_of(path)
+    digest = digest or digest_of(path)
     atomic.write_bytes(signature_path(path), sshsig.sign(key, digest).armored, replace=True)
     return digest
 

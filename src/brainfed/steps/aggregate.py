@@ -102,10 +102,10 @@ def aggregate(
         combined = _combine(place, known, closing, names=names, progress=progress)
     record = _record(closing, names, combined.files, today)
     if record.state_digest is not None:
-        signature.sign_file(names.state, key)
+        signature.sign_file(names.state, key, bytes.fromhex(record.state_digest))
     record_digest = document.write_signed(names.record, record, key)
     # With this signature the round is closed; whatever was killed before it is made again.
-    signature.sign_file(names.weights, key)
+    signature.sign_file(names.weights, key, bytes.fromhex(record.global_digest))
     _note(place, record, record_digest, words)
     exchange.fill_outbox(place)
     return _aggregated(place, known, closing, combined, names, record.global_digest)
