@@ -119,12 +119,14 @@ class Sums:
             changes = self._changes[:, : len(before)]
             np.copyto(changes, updates[:, piece])  # quicker than a subtraction that converts
             changes -= before
-            together = self._weights @ changes
+            # Not BLAS, whose own threads would wait for those that read and combine.
+            together = np.einsum("i,ij->j", self._weights, changes)
             self.squares += np.einsum("ij,ij->i", changes, changes)
-            self.along += changes @ together
-            self.total += float(together @ together)
+            self.along += np.einsum("ij,j->i", changes, together)
+            self.total += float(np.einsum("j,j->", together, together))
             if self._products is not None:
-                self._products += changes @ changes.T
+                for i, row in enumerate(changes):
+                    self._products[i, i:] += np.einsum("ij,j->i", changes[i:], row)
 
     @property
     def distances(self) -> Matrix | None:
@@ -132,7 +134,8 @@ class Sums:
         if self._products is None:
             return None
         own = np.diag(self._products)
-        squared = own[:, None] + own[None, :] - 2 * self._products
+        products = np.triu(self._products) + np.triu(self._products, 1).T
+        squared = own[:, None] + own[None, :] - 2 * products
         # What the subtraction leaves of equal updates is rounding.
         squared[squared < 1e-12 * (own[:, None] + own[None, :])] = 0
         return np.sqrt(squared)
