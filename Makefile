@@ -81,7 +81,7 @@ bench-train: $(READY)
 	$(BIN)/python tests/benchmarks/bench_train.py --work $(PEERS)
 
 # Aggregation beside NVIDIA FLARE and Flower, which get environments of their own, and how far a mean
-# is from the correctly rounded one; 17 GB of disk, about 20 minutes.
+# is from the correctly rounded one; 11 GB of disk, about 20 minutes.
 bench-aggregate: $(READY)
 	$(BIN)/python tests/benchmarks/bench_aggregate.py --work $(PEERS)
 	$(BIN)/python tests/benchmarks/study_exactness.py

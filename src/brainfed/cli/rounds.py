@@ -166,7 +166,7 @@ def _aggregate_words(done: "Aggregated") -> Words:
     yield f"The global weights: {done.path}"
     yield f"The record: {done.record}"
     if done.next_site is not None:
-        yield f"Next it is the turn of {done.next_site}."
+        yield f"The next turn, where the plan has one more, is that of {done.next_site}."
     yield "Next: brainfed export --to FOLDER, and carry the files to every site."
 
 
