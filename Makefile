@@ -53,7 +53,7 @@ study-losses: $(READY)
 	$(BIN)/python tests/benchmarks/study_losses.py $(LGG)
 
 # What brings federated training nearer to pooled, on the sites that `make lgg` prepared: half an hour
-# of one core at a small scale, then twelve runs at the plan's, over an hour.
+# of one core at a small scale, then two hours at the plan's; can be stopped and goes on.
 study-gap: $(READY)
 	$(BIN)/python tests/benchmarks/study_gap.py $(LGG)
 

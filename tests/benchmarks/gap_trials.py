@@ -12,29 +12,7 @@ from typing import Any
 from brainfed.plan import Plan
 
 SEEDS = (2018, 2019, 2020)
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """What a scale changes of the plan; its dropout stays in the two deepest levels."""
-
-    pixels: int
-    channels: tuple[int, ...]
-    n_rounds: int
-    words: str
-
-
-SCALES = {
-    "small": Scale(
-        48,
-        (8, 16, 32, 64),
-        4,
-        "Images of 48 x 48 pixels: blocks of 2 x 2 averaged, every second pixel of the outline",
-    ),
-    "half": Scale(96, (6, 12, 24, 48, 96), 4, "Images as they are, half the channels"),
-}
-"""At these two options are compared; `full` is the plan itself."""
-POOLED = "pooled"
+SMALL_PIXELS, SMALL_CHANNELS, SMALL_ROUNDS = 48, (8, 16, 32, 64), 4
 
 Changes = dict[str, Any]
 
@@ -64,6 +42,9 @@ def _site(option: str, words: str, **training: Any) -> Trial:
 
 
 PLAIN = Trial("plain", "")
+POOLED = Trial("pooled", "")
+POOLED_FASTER = _site("pooled", "rate 0.006", rate=0.006)
+"""What is good for sites may be good for pooled training."""
 TRIALS = (
     _server("server momentum", "0.5", rule="fedavgm", server_momentum=0.5),
     _server("server momentum", "0.9, server rate 0.3", rule="fedavgm", server_rate=0.3),
@@ -86,39 +67,34 @@ TRIALS = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training of one model; `trial` is None for pooled."""
+    """One training of one model."""
 
     scale: str
-    trial: Trial | None
+    trial: Trial
     seed: int
 
     @property
     def name(self) -> str:
-        return f"{self.scale}: {POOLED if self.trial is None else self.trial.name}; {self.seed}"
+        return f"{self.scale}: {self.trial.name}; {self.seed}"
+
+    @property
+    def is_pooled(self) -> bool:
+        return self.trial.option == POOLED.option
 
     def plan(self, base: Plan) -> Plan:
         """The lgg plan with this run's changes, checked as if it had been read."""
         content = base.model_dump(mode="json")
         content["seed"] = self.seed
-        if scale := SCALES.get(self.scale):
-            n_levels = len(scale.channels)
-            content["rounds"] = scale.n_rounds
-            content["grid"]["size"] = [scale.pixels, scale.pixels]
-            content["network"] |= {
-                "channels": list(scale.channels),
-                "dropout_levels": [n_levels - 1, n_levels],
-            }
+        if self.scale == "small":
+            content["rounds"] = SMALL_ROUNDS
+            content["grid"]["size"] = [SMALL_PIXELS, SMALL_PIXELS]
+            content["network"] |= {"channels": list(SMALL_CHANNELS), "dropout_levels": [3, 4]}
         training = content["training"]
-        if self.trial is None:
-            training["epochs_per_round"] *= content["rounds"]
-            content["rounds"] = 1
-        else:
-            training |= self.trial.training
-            content["aggregation"] |= self.trial.aggregation
-            content["rounds"] = round(content["rounds"] * self.trial.times_rounds)
-            training["epochs_per_round"] = round(
-                training["epochs_per_round"] / self.trial.times_rounds
-            )
+        training |= self.trial.training
+        content["aggregation"] |= self.trial.aggregation
+        times = 1 / content["rounds"] if self.is_pooled else self.trial.times_rounds
+        content["rounds"] = round(content["rounds"] * times)
+        training["epochs_per_round"] = round(training["epochs_per_round"] / times)
         return Plan.model_validate_json(json.dumps(content))
 
 
@@ -136,14 +112,20 @@ class Kept:
         path = self._path(run)
         return json.loads(path.read_text()) if path.exists() else None
 
-    def count(self) -> int:
-        """Of the finished runs."""
-        return len(list(self._folder.glob("*.json")))
+    def all(self) -> list[dict[str, Any]]:
+        """The finished runs."""
+        return [json.loads(path.read_text()) for path in sorted(self._folder.glob("*.json"))]
 
     def mean(self, run: Run) -> float:
         """Mean validation Dice of a finished run."""
         found = self.get(run)
         return -1.0 if found is None else statistics.fmean(found["dices"])
+
+    def put(self, run: Run, found: dict[str, Any]) -> None:
+        """Keep a finished run."""
+        new = self._path(run).with_suffix(".new")
+        new.write_text(json.dumps(found))
+        new.replace(self._path(run))
 
     def once(self, run: Run, work: Callable[[Run], dict[str, Any]]) -> None:
         """Do a run, unless it is done or another process is at it."""
@@ -154,16 +136,14 @@ class Kept:
             except BlockingIOError:
                 return
             if not path.exists():
-                new = path.with_suffix(".new")
-                new.write_text(json.dumps(work(run)))
-                new.replace(path)
+                self.put(run, work(run))
                 print(time.strftime("%H:%M:%S"), run.name, f"{self.mean(run):.3f}", flush=True)
 
 
-def screening(scale: str) -> list[Run]:
+def screening() -> list[Run]:
     """Each option twice; of plain and pooled, which have one setting, two seeds."""
-    first = [Run(scale, trial, seed) for seed in SEEDS[:2] for trial in (PLAIN, None)]
-    return first + [Run(scale, trial, SEEDS[0]) for trial in TRIALS]
+    first = [Run("small", trial, seed) for seed in SEEDS[:2] for trial in (PLAIN, POOLED)]
+    return first + [Run("small", trial, SEEDS[0]) for trial in TRIALS]
 
 
 def best_two(kept: Kept) -> list[Trial]:
@@ -174,8 +154,9 @@ def best_two(kept: Kept) -> list[Trial]:
 
 
 def runs_of(stage: str, kept: Kept) -> list[Run]:
-    """The runs of a stage: a screening, or the best two, plain and pooled from seed after seed."""
-    if stage in ("screen", "half"):
-        return screening("small" if stage == "screen" else stage)
+    """The runs of a stage: `screen`, or the best two, plain and pooled from seed after seed."""
+    if stage == "screen":
+        return screening()
     scale = {"seeds": "small", "full": "full"}[stage]
-    return [Run(scale, trial, seed) for seed in SEEDS for trial in (PLAIN, None, *best_two(kept))]
+    trials = (PLAIN, POOLED, *best_two(kept), POOLED_FASTER)
+    return [Run(scale, trial, seed) for seed in SEEDS for trial in trials]

@@ -20,8 +20,8 @@ from brainfed.errors import MalformedError
 from brainfed.formats import weights as weight_files
 from brainfed.plan import Aggregation
 
-ROOM_VALUES = 2**23
-"""Values of all files together that lie in memory (32 MiB)."""
+ROOM_VALUES = 2**22
+"""Values of all files together that lie in memory (16 MiB)."""
 MOST_VALUES = 2**18
 """Of one file."""
 
@@ -129,7 +129,7 @@ def stretches(
     begun = 0
     if sources.updates and needs_whole(settings):
         whole = Whole(settings, len(sources.updates))
-        for start, read in _read(every, rows, n_values, threads):
+        for start, read in _read(every, rows, n_values, threads, n_threads):
             parent, updates, _ = _parted(read, sources)
             _all(
                 threads.map(
@@ -141,7 +141,7 @@ def stretches(
         known, begun = whole.known(), n_values
         for source in every:
             source.rewind()
-    for start, read in _read(every, rows, n_values, threads):
+    for start, read in _read(every, rows, n_values, threads, n_threads):
         parent, updates, state = _parted(read, sources)
 
         def part(
@@ -172,12 +172,22 @@ def stretches(
 
 
 def _read(
-    every: Sequence[Source], rows: Values, n_values: int, threads: ThreadPoolExecutor
+    every: Sequence[Source],
+    rows: Values,
+    n_values: int,
+    threads: ThreadPoolExecutor,
+    n_threads: int,
 ) -> Iterator[tuple[int, Values]]:
+    """Fill the rows, stretch after stretch; each thread reads its own files."""
+
+    def fill(first: int, n: int) -> None:
+        for source, row in zip(every[first::n_threads], rows[first::n_threads], strict=True):
+            source.read_into(row[:n])
+
     for start in range(0, n_values, rows.shape[1]):
-        read = rows[:, : min(rows.shape[1], n_values - start)]
-        _all(threads.map(lambda pair: pair[0].read_into(pair[1]), zip(every, read, strict=True)))
-        yield start, read
+        n = min(rows.shape[1], n_values - start)
+        _all(threads.map(fill, range(n_threads), [n] * n_threads))
+        yield start, rows[:, :n]
 
 
 def _parted(read: Values, sources: Sources) -> tuple[Values, Values, Values]:
