@@ -145,14 +145,9 @@ def rederive(history: History, files: AggregationFiles) -> Outcome:
     updates = [update.path for _, update in files.included if update is not None]
     is_complete = files.is_complete and len(updates) == len(files.included)
     settings = history.known.plan_of(files.target.manifest.round).aggregation
-    if files.parent is not None:
-        parent = files.parent.path
-    elif is_complete and not needs_parent(settings, len(updates)):
-        parent = updates[0]  # anything will do
-    else:
+    if not is_complete or (files.parent is None and needs_parent(settings, len(updates))):
         return Outcome.IMPOSSIBLE
-    if not is_complete:
-        return Outcome.IMPOSSIBLE
+    parent = updates[0] if files.parent is None else files.parent.path  # anything will do
     number = files.target.manifest.round
     try:
         found = first_difference(

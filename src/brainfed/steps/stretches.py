@@ -75,13 +75,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Stretch:
-    """What was read and computed; the arrays hold other values once the next one is asked for."""
+    """What was computed of one stretch."""
 
     start: int
     """Of the first value."""
-    parent: Values
-    updates: Values
-    """`(site, n)`."""
     result: Values
     """The new global values."""
     state: tuple[Values, ...]
@@ -116,7 +113,8 @@ def stretches(
         n_values: In each file.
         threads: Who reads and computes.
         n_threads: How many they are.
-        look: Shown the values that came and those of the updates, stretch after stretch.
+        look: Shown the values that came and `(site, n)` of the updates, stretch after stretch; the
+            arrays hold other values afterwards.
         tell: Told of values that are finished, of one pass or two together.
 
     Raises:
@@ -161,8 +159,6 @@ def stretches(
         seen.result()
         yield Stretch(
             start,
-            parent,
-            updates,
             np.concatenate([result for result, _ in found]),
             tuple(
                 np.concatenate(words) for words in zip(*(kept for _, kept in found), strict=True)

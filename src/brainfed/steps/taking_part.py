@@ -126,7 +126,9 @@ def _global(place: Workspace, known: Federation, number: int) -> WeightsFile:
     path = rounds.global_path(place, number)
     if path is None:
         raise NotReadyError(
-            f"The global weights of round {number} are missing", where=place.round_folder(number)
+            f"The global weights of round {number} are missing",
+            where=place.round_folder(number),
+            hint="bring them back from an archive: `brainfed archive` copies them",
         )
     return rounds.verify_weights(path, known)
 
@@ -150,6 +152,7 @@ def _without(
                 expected=", ".join(sites),
                 found=name,
                 where="--without" if name in wishes.without else "--with",
+                hint="`brainfed status` lists the sites of the open round",
             )
     kept = {
         entry.sender: entry.reason
