@@ -12,7 +12,8 @@ import numpy as np
 from brainfed.core.contenders import Contender
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.phantom import Scanner, make_phantom
-from brainfed.formats import federation, rounds, weights, workspace
+from brainfed.formats import federation, identities, rounds, simulation, weights, workspace
+from brainfed.formats.simulation import PatientScore
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Modality, Plan
 from brainfed.steps import simulated_party
@@ -23,8 +24,8 @@ from brainfed.steps.simulated_party import Call, Machine
 from tests.builders import a_plan
 
 TODAY = date(2026, 3, 1)
-SITES = {"hospital-a": 5, "hospital-b": 4, "hospital-c": 7}
-"""Patients; each site validates and tests on one, so 3, 2 and 5 train."""
+SITES = {"hospital-a": 6, "hospital-b": 5, "hospital-c": 8}
+"""Patients; 3, 2 and 3 train, 2, 2 and 3 validate, 1, 1 and 2 test."""
 
 
 def write_scans(
@@ -60,6 +61,7 @@ def a_simulated_plan(**changes: Any) -> Plan:
         "seed": 3,
         "cohort": {"treatment": "any", "minimum_age_years": 0},
         "grid": {"in_plane_mm": 6.4},
+        "split": {"validation": 0.4, "test": 0.2},
         "training": {"rate": 0.01, "schedule": "constant"},
     }
     for key, value in changes.items():
@@ -110,3 +112,27 @@ def update_tensors(lead: Workspace, number: int, site: str) -> dict[str, Any]:
     path = rounds.update_path(lead, known, number, site)
     assert path is not None
     return weights.read_tensors(path, known.table)
+
+
+def by_name(out: Path) -> dict[str, str]:
+    """The real names of the patients of a results folder, by the ids that it uses."""
+    return dict(identities.read(out / "cases").patients)
+
+
+def figures(out: Path) -> dict[str, Any]:
+    """All that the runs of a folder found, under real names, without what took how long."""
+    names = by_name(out)
+
+    def of(scores: tuple[PatientScore, ...]) -> dict[tuple[str, str, str], tuple[float, float]]:
+        return {(s.site, names[s.patient], s.region): (s.dice, s.soft_slice_dice) for s in scores}
+
+    return {
+        f"{result.training} {result.epochs} {result.repeat} {one.contender} {one.site}": (
+            [(p.round, p.passes, p.hand_overs, of(p.validation)) for p in one.points],
+            one.chosen,
+            of(one.test),
+            result.forgetting,
+        )
+        for result in simulation.read_results(out)
+        for one in result.outcomes
+    }

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -706,6 +706,22 @@ def parse(data: bytes, where: str | Path = "plan") -> Plan:
         ) from None
     try:
         return Plan.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise _first_error(error, where) from None
+
+
+def build(content: Mapping[str, Any], where: str) -> Plan:
+    """A plan of values in memory, such as those of another plan with some changed.
+
+    Args:
+        content: As `Plan.model_dump` gives it.
+        where: What it is the plan of.
+
+    Raises:
+        PlanError: A value is out of range, or the plan doesn't fit together.
+    """
+    try:
+        return Plan.model_validate(content)
     except ValidationError as error:
         raise _first_error(error, where) from None
 

@@ -96,3 +96,43 @@ def test_every_plan_has_words_that_claim_no_anonymity(
     assert all(region in words for region in regions)
     assert "anonym" not in words
     assert "No check of numbers proves" in words
+
+
+def test_the_cost_of_a_federation_is_trips_days_and_megabytes(typed: Typed, path: Path) -> None:
+    path.write_text('name = "mine"\nrounds = 20\n[scans]\nrequired = ["flair"]\n')
+    asked = ("plan", "cost", path, "--sites", "10", "--courier-days", "1.5")
+    found = typed(*asked, "--json").json
+    assert (found["method"], found["rounds"], found["passes"]) == ("fl", 20, 20)
+    assert (found["hand_overs"], found["scoring_hand_overs"]) == (400, 0)
+    assert found["weight_bytes"] == 4 * 7_846_081
+    assert found["bytes_carried"] == 400 * found["weight_bytes"]
+    assert found["days"] == 1.5 * 41
+    words = typed(*asked)
+    assert words.code == 0
+    assert "400, of 31.4 MB each" in words.out
+    assert "61.5 days" in words.out
+    assert too_wide(words.out) == []
+
+
+def test_in_a_relay_every_turn_is_a_round_and_couriers_go_one_after_the_other(
+    typed: Typed, path: Path
+) -> None:
+    path.write_text('name = "mine"\nmethod = "ciil"\nrounds = 80\n')
+    found = typed("plan", "cost", path, "--sites", "4", "--courier-days", "1", "--json").json
+    assert (found["hand_overs"], found["scoring_hand_overs"], found["passes"]) == (160, 80, 20)
+    assert found["days"] == 161
+    assert "turns" in typed("plan", "cost", path, "--sites", "4").out
+
+
+def test_without_a_number_of_sites_the_plans_quorum_counts(typed: Typed, path: Path) -> None:
+    path.write_text('name = "mine"\nrounds = 5\n[participation]\nquorum_sites = 3\n')
+    assert typed("plan", "cost", path, "--json").json["hand_overs"] == 2 * 3 * 5
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--sites", "0"), ("--courier-days", "-1"), ("--courier-days", "nan")]
+)
+def test_no_sites_and_days_that_are_no_number_are_refused(
+    typed: Typed, path: Path, wrong: tuple[str, str]
+) -> None:
+    assert typed("plan", "cost", path, *wrong).code == 2

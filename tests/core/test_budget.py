@@ -75,6 +75,14 @@ def test_hand_overs_grow_with_the_rounds_that_have_closed() -> None:
 
 
 def test_couriers_of_a_round_travel_at_once_and_of_a_relay_one_after_the_other() -> None:
-    assert courier_days(the_papers_plan(), 2.0) == 82.0
+    rounds = for_plan(the_papers_plan(), 10, FILE).rounds
+    assert courier_days(rounds, 2.0) == 82.0
     relay = the_papers_plan(method="ciil").model_copy(update={"rounds": 60})
-    assert courier_days(relay, 2.0) == 242.0
+    assert courier_days(for_plan(relay, 3, FILE).rounds, 2.0) == 242.0
+
+
+@pytest.mark.parametrize("rounds", [4, 99])
+def test_iil_ends_when_each_site_has_had_its_turn(rounds: int) -> None:
+    training = {"patience": 8, "epochs_per_round": 50, "schedule": "constant"}
+    found = for_plan(a_plan(method="iil", rounds=rounds, training=training), 4, FILE)
+    assert (found.rounds, found.hand_overs, found.passes) == (4, 12, 50)

@@ -14,6 +14,7 @@ from brainfed.cli.simulate import PlanFirst
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 THREATS = ROOT / "docs" / "explanation" / "threats.md"
+PAPER = ROOT / "docs" / "explanation" / "paper.md"
 THREATS_OF_THE_ISSUE = (
     "Tampering",
     "Replay",
@@ -34,7 +35,7 @@ THREATS_OF_THE_ISSUE = (
 def commands() -> list[tuple[str, str]]:
     """Every line of a shell block that calls brainfed, with its page."""
     found = []
-    for page in HOW_TO:
+    for page in (*HOW_TO, PAPER):
         for block in re.findall(r"^ *```sh\n(.*?)^ *```$", page.read_text("utf-8"), re.S | re.M):
             lines = (line.strip() for line in block.splitlines())
             found += [(page.stem, line) for line in lines if line.startswith("brainfed ")]
@@ -67,11 +68,12 @@ def test_a_command_that_does_not_exist_would_be_noticed() -> None:
 
 
 def named_tests() -> list[str]:
-    return re.findall(r"`(tests/[\w/]+\.py::test_\w+)`", THREATS.read_text("utf-8"))
+    text = THREATS.read_text("utf-8") + PAPER.read_text("utf-8")
+    return re.findall(r"`(tests/[\w/]+\.py::test_\w+)`", text)
 
 
 @pytest.mark.parametrize("name", sorted(set(named_tests())))
-def test_a_test_that_the_page_on_threats_names_exists(name: str) -> None:
+def test_a_test_that_the_page_on_threats_or_the_paper_names_exists(name: str) -> None:
     path, _, function = name.partition("::")
     tree = ast.parse((ROOT / path).read_text("utf-8"))
     assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

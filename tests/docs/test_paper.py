@@ -11,8 +11,9 @@ import typer
 from brainfed import plan as plans
 from brainfed.cli.app import app
 from brainfed.core.architecture import n_parameters, tensor_table
+from brainfed.core.budget import hand_overs_of
 from brainfed.core.cohort import Subset
-from brainfed.core.contenders import Contender, Training, plan_of
+from brainfed.core.contenders import Contender, Run, Training, plan_of
 from brainfed.core.paper_figures import N_PARAMETERS, N_PATIENTS, ROWS
 from brainfed.core.partition import Kind, Member, draw, parse
 from brainfed.formats.simulation import Settings, SiteCounts
@@ -224,6 +225,24 @@ def setting_of(line: str) -> Setting:
     )
 
 
+def gigabytes(line: str) -> float:
+    """Weight files of all runs that have ended, and of the two largest that are at work.
+
+    At work each party has the global weights of every round, and a sender its update besides; in
+    the end the coordinator alone is left.
+    """
+    setting = setting_of(line)
+    plan, n_sites = setting.request.plan, len(setting.settings.sites[0])
+    kept, gone = 0, []
+    for run in setting.first_runs():
+        own = plan_of(run, plan, n_sites)
+        parties = 1 if run.training is Training.POOLED else n_sites
+        senders = parties if run.training is Training.FL else 1
+        kept += own.rounds * (1 + senders)
+        gone.append(own.rounds * (parties + senders))
+    return (kept + sum(sorted(gone)[-2:])) * 4 * N_PARAMETERS / 1e9
+
+
 def seconds_of_a_step() -> float:
     (found,) = re.findall(r"takes \*\*([0-9.]+) seconds\*\*", PAGE)
     return float(found)
@@ -250,18 +269,19 @@ def test_every_row_of_the_papers_tables_has_a_command() -> None:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_a_command_takes_the_steps_and_the_time_that_the_page_says(
+def test_a_command_takes_the_steps_the_time_and_the_disk_that_the_page_says(
     line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = (row for row in rows_under("times") if codes(row[0]) == [asked(line)["out"].name])
     monkeypatch.setattr(outlook, "seconds_per_step", lambda *_, **__: 1.0)
     told = outlook.outlook(setting_of(line), jobs=1)
-    steps = int(row[2].replace(" ", "").replace(",", ""))
+    steps = int(row[2].replace(",", ""))
     assert int(row[1]) == told.n_runs
     assert steps == pytest.approx(told.seconds, abs=50)
     assert int(row[3].replace(",", "")) == pytest.approx(
         told.seconds * seconds_of_a_step() / 3600, rel=0.01
     )
+    assert int(row[4].replace(",", "")) == pytest.approx(gigabytes(line), abs=6)
 
 
 @pytest.mark.parametrize("n_sites", [10, 16, 32])
@@ -269,9 +289,6 @@ def test_the_hand_overs_of_the_page_are_those_that_are_counted(n_sites: int) -> 
     (row,) = (row for row in rows_under("hand-overs") if int(row[0]) == n_sites)
     name = {10: "sheller2018"}.get(n_sites, f"sheller2018-{n_sites}")
     plan = plans.load(ROOT / "plans" / f"{name}.toml")
-    from brainfed.core.budget import hand_overs_of
-    from brainfed.core.contenders import Run
-
     for cell, training in zip(row[2:], (Training.FL, Training.CIIL, Training.IIL), strict=True):
         own = plan_of(Run(training, 0, 1, plan.training.rate), plan, n_sites)
         assert int(cell.replace(",", "")) == hand_overs_of(training, n_sites, own.rounds)

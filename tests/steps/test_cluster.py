@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from brainfed import plan as plans
 from brainfed.errors import NotReadyError, NoWorkspaceError, ResourceError
-from brainfed.formats import simulation
+from brainfed.formats import dataset
 from brainfed.formats.dataset import Subset
 from brainfed.steps import cluster
 from brainfed.steps import simulated_party as party
@@ -140,8 +140,8 @@ def lonely(lonely_address: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A results folder, as far as a cluster looks into it."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / simulation.NAME).write_text("{}")
+    (tmp_path / "out" / "cases").mkdir(parents=True)
+    dataset.index_path(tmp_path / "out" / "cases").write_text("{}")
     return tmp_path / "out"
 
 
@@ -339,7 +339,7 @@ def test_a_worker_that_does_not_see_the_results_folder_is_refused(
 def test_a_worker_is_tried_again_with_each_piece_of_work(address: str, folder: Path) -> None:
     with connected(address, folder, uses_gpu=False) as there:
         # As if a worker had joined later, with another file system under that path.
-        (folder / simulation.NAME).write_text('{"another": 1}')
+        dataset.index_path(folder / "cases").write_text('{"another": 1}')
         with pytest.raises(ResourceError, match="doesn't see the results folder") as caught:
             there.submit(Call(time.time_ns, {})).result(SECONDS)
     assert caught.value.found == "another file"

@@ -9,6 +9,7 @@ import typer
 from brainfed.cli.console import Words, counted, show, show_json, size_words
 from brainfed.cli.options import Json
 from brainfed.cli.plan_words import plan_in_words
+from brainfed.errors import UsageError
 
 if TYPE_CHECKING:
     from brainfed.plan import Network, Plan
@@ -125,12 +126,20 @@ def plan_cost(
     A hand-over is a file carried one way between a site and the coordinator. Training time comes on
     top; brainfed simulate --dry-run measures that.
     """
+    import math
     from dataclasses import asdict
 
     from brainfed import plan as plans
     from brainfed.core import budget
     from brainfed.core.architecture import n_parameters, tensor_table
 
+    if not math.isfinite(courier_days):
+        raise UsageError(
+            "This is no number of days",
+            expected="a number, 0 or more",
+            found=courier_days,
+            where="--courier-days",
+        )
     plan = plans.load(file)
     n_sites = sites or plan.participation.quorum_sites
     n_bytes = 4 * n_parameters(tensor_table(plan))
@@ -138,7 +147,7 @@ def plan_cost(
     facts: dict[str, Any] = {"method": plan.method.value, "n_sites": n_sites}
     facts["weight_bytes"] = n_bytes
     facts |= {name: value for name, value in asdict(cost).items() if name != "sequential_steps"}
-    facts["days"] = budget.courier_days(plan, courier_days)
+    facts["days"] = budget.courier_days(cost.rounds, courier_days)
     show(facts, _cost_words, as_json=as_json)
 
 
@@ -154,4 +163,5 @@ def _cost_words(facts: dict[str, Any]) -> Words:
     yield f"- Carried in all: {size_words(facts['bytes_carried'])}"
     yield f"- On the road: {facts['days']:g} days, the last weights to all sites among them"
     if facts["passes"]:
-        yield f"- Passes over every training patient: {facts['passes']}"
+        most = "at most " if facts["method"] == "iil" else ""
+        yield f"- Passes over every training patient: {most}{facts['passes']}"

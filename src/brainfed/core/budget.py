@@ -96,30 +96,32 @@ def for_plan(plan: Plan, n_sites: int, weight_bytes: int) -> Budget:
     """The cost of a real federation of this plan, from the first weights down to the last ones up.
 
     Args:
-        plan: The plan; in a relay every turn of a site is one of its rounds.
+        plan: The plan; in a relay every turn of a site is one of its rounds, and `iil` ends when
+            each site has had one.
         n_sites: Sites that take part in every round.
         weight_bytes: Of one weight file.
     """
-    hand_overs = hand_overs_of(Training(plan.method), n_sites, plan.rounds)
+    rounds = min(plan.rounds, n_sites) if plan.method is Method.IIL else plan.rounds
+    hand_overs = hand_overs_of(Training(plan.method), n_sites, rounds)
     in_turn = 1 if plan.method is Method.FL else n_sites
     return Budget(
-        passes=plan.rounds * plan.training.epochs_per_round // in_turn,
-        rounds=plan.rounds,
+        passes=rounds * plan.training.epochs_per_round // in_turn,
+        rounds=rounds,
         hand_overs=hand_overs,
-        scoring_hand_overs=plan.rounds if plan.method is Method.CIIL else 0,
+        scoring_hand_overs=rounds if plan.method is Method.CIIL else 0,
         bytes_carried=hand_overs * weight_bytes,
         sequential_steps=0,
     )
 
 
-def courier_days(plan: Plan, days: float) -> float:
+def courier_days(rounds: int, days: float) -> float:
     """Days on the road from the first weights to the last global ones at every site.
 
     A round is a way down and a way up; all couriers of a round travel at once, those of a relay
     one after the other. The last global weights take one more way.
 
     Args:
-        plan: The plan.
+        rounds: Of the federation; in a relay its turns.
         days: Of one way.
     """
-    return days * (2 * plan.rounds + 1)
+    return days * (2 * rounds + 1)

@@ -9,6 +9,7 @@ are not the paper's.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from brainfed import plan as plans
 from brainfed.errors import PlanError
 from brainfed.plan import Encryption, Method, OptimiserState, Plan, Rule, Schedule
 
@@ -106,7 +107,8 @@ def plan_of(run: Run, plan: Plan, n_sites: int) -> Plan:
         n_sites: Sites of the partition.
 
     Raises:
-        PlanError: It counts steps, or its passes are no multiple of the run's epochs.
+        PlanError: It counts steps, its passes are no multiple of the run's epochs, or the rate,
+            or what the way makes of the rounds, is out of range.
     """
     passes = passes_of(plan)
     if passes % run.epochs:
@@ -143,4 +145,4 @@ def plan_of(run: Run, plan: Plan, n_sites: int) -> Plan:
     changed["aggregation"] |= {"rule": rule}
     changed["participation"] |= {"quorum_sites": quorum, "quorum_patients": 0, "floor": 1}
     changed["exchange"] |= {"encryption": Encryption.OFF}
-    return Plan.model_validate(changed)
+    return plans.build(changed, f"the plan of {run.name}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainfed.errors import BrainfedError, NotReadyError, ResourceError
-from brainfed.formats import simulation
+from brainfed.formats import dataset
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -44,7 +44,7 @@ class View:
     versions: tuple[tuple[str, str], ...]
     n_threads: int
     folder: str | None
-    """Digest of the folder's `simulation.json`; None where there is none."""
+    """Digest of the index of its cases; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def connected(address: str, folder: Path, *, uses_gpu: bool) -> Iterator[Cluster
 
     Args:
         address: `tls://HOST:PORT` or `tcp://HOST:PORT`.
-        folder: The results folder, with its `simulation.json`.
+        folder: The results folder, with its cases.
         uses_gpu: Whether what trains or scores waits for a worker with a GPU.
 
     Raises:
@@ -104,7 +104,7 @@ def connected(address: str, folder: Path, *, uses_gpu: bool) -> Iterator[Cluster
 
 def view(folder: Path) -> View:
     """What this process sees, as one that does one thing at a time."""
-    path = folder / simulation.NAME
+    path = dataset.index_path(folder / "cases")
     data = path.read_bytes() if path.is_file() else None
     return View(
         versions=tuple((name, version(name)) for name in ("brainfed", "numpy", "torch")),
@@ -225,7 +225,7 @@ def _check(worker: str, seen: View | Exception, expected: View, folder: Path) ->
         )
     raise ResourceError(
         "A worker doesn't see the results folder",
-        expected=f"{folder / simulation.NAME} as it is here",
+        expected=f"{dataset.index_path(folder / 'cases')} as it is here",
         found="another file" if seen.folder else "nothing there",
         where=worker,
         hint="put --out on a file system that all of them have under the same path",

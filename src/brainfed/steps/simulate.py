@@ -6,6 +6,7 @@ goes on from its workspaces.
 """
 
 import hashlib
+import itertools
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -138,8 +139,8 @@ def set_up(out: Path, request: Request, *, progress: Progress = silent) -> Setti
     simulation.check_plan(out, plans.render(plan))
     passes_of(plan)
     epochs = request.epochs or (plan.training.epochs_per_round,)
-    for number in epochs:
-        plan_of(Run(Training.FL, 0, number, rates[0]), plan, 1)
+    for number, rate in itertools.product(epochs, rates):
+        plan_of(Run(Training.FL, 0, number, rate), plan, 1)
     is_by_folder = request.partition == Kind.FOLDER
     prepared = prepare(
         out / "cases",
@@ -172,13 +173,16 @@ def set_up(out: Path, request: Request, *, progress: Progress = silent) -> Setti
             for places in sites
         ),
     )
-    return Setting(
+    setting = Setting(
         request=request,
         prepared=prepared,
         settings=settings,
         partitions=partitions,
         sites=sites,
     )
+    for run in setting.first_runs():
+        plan_of(run, plan, len(sites[run.repeat]))
+    return setting
 
 
 def _check(partition: Partition, request: Request) -> None:

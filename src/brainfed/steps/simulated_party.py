@@ -31,6 +31,7 @@ from brainfed.steps.admit import Candidate, admit
 from brainfed.steps.aggregate import aggregate
 from brainfed.steps.audit import audit
 from brainfed.steps.choose_weights import check_finished
+from brainfed.steps.compare_rounds import compare_rounds
 from brainfed.steps.exchange import export
 from brainfed.steps.finish import finish
 from brainfed.steps.initialise import initialise
@@ -122,13 +123,20 @@ def train(place: Path, machine: Machine) -> int:
 
 
 def close_round(
-    folder: Path, lead: str, senders: Sequence[str], receivers: Sequence[str], today: date
+    folder: Path,
+    lead: str,
+    number: int,
+    *,
+    senders: Sequence[str],
+    receivers: Sequence[str],
+    today: date,
 ) -> None:
-    """Updates to the coordinator, the mean, and its weights to the sites."""
+    """Updates to the coordinator, the mean unless it was made before, and its weights to sites."""
     coordinator = workspace.find(folder / lead)
-    for name in senders:
-        _hand_over(folder, name, [lead])
-    aggregate(coordinator, today=today)
+    if rounds.open_round(coordinator) <= number:
+        for name in senders:
+            _hand_over(folder, name, [lead])
+        aggregate(coordinator, today=today)
     _hand_over(folder, lead, receivers)
 
 
@@ -198,11 +206,17 @@ def score_updates(
     return _by_patient(_scored(files, data, entries, plan, known.table, machine), plan)
 
 
-def end(folder: Path, lead: str, sites: Sequence[str], today: date) -> int:
-    """All scores to the coordinator, the final to the sites; gives the round that it names."""
+def end(folder: Path, lead: str, sites: Sequence[str], best: int, today: date) -> int:
+    """All scores to the coordinator, the final to the sites; gives the round that it names.
+
+    That is the one which the signed scores tell, as in a real federation. Where they can't, since
+    no site may tell of its single validation patient, it is `best`.
+    """
     for name in sites:
         _hand_over(folder, name, [lead])
-    done = finish(workspace.find(folder / lead), today=today)
+    coordinator = workspace.find(folder / lead)
+    named = best if compare_rounds(coordinator).best is None else None
+    done = finish(coordinator, round_number=named, today=today)
     _hand_over(folder, lead, sites)
     return done.final.round
 

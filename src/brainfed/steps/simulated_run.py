@@ -5,6 +5,7 @@ can have many runs at work at a time. The workspaces are the state: begun again 
 does what is left to do.
 """
 
+import statistics
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class SimulatedRun:
         if watched:
             yield from self._watch(number, watched, is_own=True)
         self._keep()
-        close = {"lead": LEAD, "senders": at_work, "receivers": self.sites}
+        close = {"lead": LEAD, "number": number, "senders": at_work, "receivers": self.sites}
         yield from self._do([self._call(party.close_round, **close)])
 
     def _watch(
@@ -189,9 +190,10 @@ class SimulatedRun:
         ]
 
     def _result(self) -> Script:
-        points = tuple(self._point(int(number)) for number in self._told.rows)
-        ending = self._of_lead(party.end, sites=self.sites, today=self.scene.today)
-        (final,) = yield from self._do([ending])
+        words = {"sites": self.sites, "best": self._best(), "today": self.scene.today}
+        (final,) = yield from self._do([self._of_lead(party.end, **words)])
+        yield from self._score(final)  # of ciil perhaps none at the end of a cycle
+        points = tuple(self._point(number) for number in sorted(map(int, self._told.rows)))
         found = yield from self._do(self._scoring(final, Subset.TEST))
         tested = [rows for rows in found if rows]
         outcomes, n_opened = [], len(tested)
@@ -231,6 +233,12 @@ class SimulatedRun:
             seconds=self._told.seconds,
         )
         return result
+
+    def _best(self) -> int:
+        """The round with the best mean over all validation patients, the earlier of equal ones."""
+        points = [self._point(int(number)) for number in self._told.rows if int(number)]
+        dice = {p.round: statistics.fmean(score.dice for score in p.validation) for p in points}
+        return max(dice, key=lambda number: (dice[number], -number))
 
     @property
     def _federated_as(self) -> Contender:
