@@ -12,7 +12,8 @@ import numpy as np
 from brainfed.core.contenders import Contender
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.phantom import Scanner, make_phantom
-from brainfed.formats import federation, identities, rounds, simulation, weights, workspace
+from brainfed.formats import atomic, federation, identities, rounds, simulation, weights, workspace
+from brainfed.formats.identities import Identities
 from brainfed.formats.simulation import PatientScore
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Modality, Plan
@@ -67,6 +68,13 @@ def a_simulated_plan(**changes: Any) -> Plan:
     for key, value in changes.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value
     return a_plan(**content)
+
+
+def with_known_ids(out: Path) -> Path:
+    """A results folder with a key that is no secret: samples are drawn in the order of the ids."""
+    atomic.make_folder(out / "cases")
+    identities.write(out / "cases", Identities(key=bytes(32)))
+    return out
 
 
 def a_request(scans: Path, **changes: Any) -> Request:

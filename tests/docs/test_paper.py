@@ -155,6 +155,53 @@ def test_equal_sites_hold_out_32_of_210_and_each_has_someone_to_say_when_iil_sto
     assert min(site.n_validation for site in sites) >= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "n_sites", "n_passes"),
+    [
+        ("sheller2018", 10, 20),
+        ("sheller2018-equal", 4, 20),
+        ("sheller2018-equal", 8, 20),
+        ("sheller2018-16", 16, 30),
+        ("sheller2018-32", 32, 50),
+    ],
+)
+def test_each_way_to_learn_has_the_papers_rounds_and_epochs(
+    name: str, n_sites: int, n_passes: int
+) -> None:
+    plan = plans.load(ROOT / "plans" / f"{name}.toml")
+    own = {t: plan_of(Run(t, 0, 1, plan.training.rate), plan, n_sites) for t in Training}
+    assert {t: (p.rounds, p.training.epochs_per_round) for t, p in own.items()} == {
+        Training.FL: (n_passes, 1),
+        Training.CIIL: (n_passes * n_sites, 1),  # a turn at each site makes a cycle
+        Training.IIL: (n_sites, n_passes),
+        Training.POOLED: (n_passes, 1),
+        Training.ONCE: (1, n_passes),
+    }
+    assert own[Training.IIL].training.patience == 8
+    assert own[Training.FL].participation.quorum_sites == n_sites
+    kept = {t for t, p in own.items() if p.training.optimiser_state == "keep"}
+    assert kept == {Training.POOLED}
+    assert {p.training.schedule for p in own.values()} == {"constant"}
+
+
+@pytest.mark.parametrize("n_sites", [16, 32])
+@pytest.mark.parametrize(("epochs", "rounds"), [(1, 100), (2, 50), (4, 25)])
+def test_the_study_of_epochs_a_round_has_100_passes_whatever_their_number(
+    epochs: int, rounds: int, n_sites: int
+) -> None:
+    plan = plans.load(ROOT / "plans" / "sheller2018-epochs.toml")
+    own = plan_of(Run(Training.FL, 0, epochs, plan.training.rate), plan, n_sites)
+    assert (own.rounds, own.training.epochs_per_round) == (rounds, epochs)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_key_of_a_plan_says_where_its_value_is_from(path: Path) -> None:
+    lines = [line for line in path.read_text("utf-8").splitlines() if " = " in line]
+    keys = [line for line in lines if line[0] != "#" and not line.startswith("name = ")]
+    assert len(keys) >= 30
+    assert [line for line in keys if not re.search("# (P, C|P|C|D|open)(:|$)", line)] == []
+
+
 # --- the commands -------------------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ from tests.small_simulation import (
     lead_of,
     simulated_here,
     update_tensors,
+    with_known_ids,
     write_scans,
 )
 
@@ -115,7 +116,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def kept(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     """Everything compared once, in this process alone."""
-    out, calls = tmp_path_factory.mktemp("kept"), []
+    out, calls = with_known_ids(tmp_path_factory.mktemp("kept")), []
 
     def noted(call: Call) -> Future[tuple[Any, float]]:
         calls.append(call)
@@ -131,7 +132,7 @@ def kept(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept
 @pytest.fixture(scope="module")
 def side_by_side(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     """Some of it by two processes, from two seeds, in a folder of its own."""
-    out = tmp_path_factory.mktemp("side-by-side")
+    out = with_known_ids(tmp_path_factory.mktemp("side-by-side"))
     contenders = (Contender.FL, Contender.CIIL, Contender.ENSEMBLE)
     setting = set_up(out, a_request(scans, contenders=contenders, n_repeats=2))
     with workers(2) as executor:
@@ -192,7 +193,7 @@ def test_of_a_run_that_has_ended_the_coordinators_workspace_alone_stays(
         assert sorted(path.name for path in run.iterdir()) == ["lead", "plan.toml", "told.json"]
 
 
-def test_the_bits_do_not_depend_on_the_processes_nor_on_the_folder(
+def test_with_the_same_ids_the_bits_do_not_depend_on_the_processes(
     kept: Kept, side_by_side: Simulated
 ) -> None:
     one, other = figures(kept.out), figures(side_by_side.folder)
@@ -522,7 +523,7 @@ def test_in_folds_every_patient_is_tested_once(kept: Kept, scans: Path) -> None:
 def test_a_drawn_partition_gives_the_scans_of_one_folder_to_sites(scans: Path) -> None:
     out = scans.parent / "drawn"
     setting = set_up(out, a_request(scans, partition=f"{Kind.EQUAL}:4"))
-    assert sorted(setting.sites[0]) == ["site-1", "site-2", "site-3", "site-4"]
+    assert sorted(setting.sites[0]) == ["site-01", "site-02", "site-03", "site-04"]
     assert sum(len(patients) for patients in setting.sites[0].values()) == sum(SITES.values())
 
 

@@ -114,7 +114,8 @@ def simulate(
             "--jobs",
             min=1,
             metavar="N",
-            help="Processes of one thread each; one per core if not given.",
+            help="Processes of one thread each; one per core if not given, a single one with "
+            "--device cuda.",
             show_default=False,
         ),
     ] = None,
@@ -150,7 +151,8 @@ def simulate(
     """
     from brainfed.steps import simulate as step
 
-    n_jobs = jobs or os.cpu_count() or 1
+    on_gpu = device is not None and device != "cpu"
+    n_jobs = jobs or (1 if on_gpu else os.cpu_count() or 1)
     request = _request(
         plan,
         data,

@@ -131,13 +131,18 @@ def close_round(
     receivers: Sequence[str],
     today: date,
 ) -> None:
-    """Updates to the coordinator, the mean unless it was made before, and its weights to sites."""
+    """Updates to the coordinator, the mean unless it was made before, and its weights to sites.
+
+    Without receivers they go to the site whose turn is next, and to nobody else: of a long relay
+    every site would hold the weights of all turns.
+    """
     coordinator = workspace.find(folder / lead)
     if rounds.open_round(coordinator) <= number:
         for name in senders:
             _hand_over(folder, name, [lead])
         aggregate(coordinator, today=today)
-    _hand_over(folder, lead, receivers)
+    following = None if receivers else turn(folder, lead, number + 1)
+    _hand_over(folder, lead, receivers or ([following] if following else []))
 
 
 def turn(folder: Path, lead: str, number: int) -> str | None:

@@ -101,14 +101,14 @@ class SimulatedRun:
                 break
             if number > first:
                 yield from self._round(number, at_work)
-            if number == self.plan.rounds or number % self._scored_every == 0:
+            if self._is_point(number):
                 yield from self._score(number)
         return (yield from self._result())
 
-    @property
-    def _scored_every(self) -> int:
-        """Rounds between two points: of `ciil` a cycle."""
-        return len(self.sites) if self.run.training is Training.CIIL else 1
+    def _is_point(self, number: int) -> bool:
+        """Whether a round's weights go to all sites and are scored: of `ciil` after a cycle."""
+        every = len(self.sites) if self.run.training is Training.CIIL else 1
+        return number % every == 0 or number == self.plan.rounds
 
     def _begin(self) -> None:
         atomic.make_folder(self.folder)
@@ -145,7 +145,8 @@ class SimulatedRun:
         if watched:
             yield from self._watch(number, watched, is_own=True)
         self._keep()
-        close = {"lead": LEAD, "number": number, "senders": at_work, "receivers": self.sites}
+        receivers = self.sites if self._is_point(number) else ()
+        close = {"lead": LEAD, "number": number, "senders": at_work, "receivers": receivers}
         yield from self._do([self._call(party.close_round, **close)])
 
     def _watch(
