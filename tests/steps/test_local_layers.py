@@ -25,7 +25,6 @@ from brainfed.errors import (
     MalformedError,
     NotReadyError,
     PlanError,
-    TensorsError,
     WrongRoundError,
 )
 from brainfed.formats import checkpoint, dataset, federation, ledger, rounds
@@ -252,6 +251,7 @@ def test_a_site_without_layers_of_its_own_begins_with_the_seed_s_and_is_told(
     drawn = initial_weights(plan)
     assert same({name: loaded[name] for name in HEAD}, {name: drawn[name] for name in HEAD})
     assert told == ["layers that stay local"]
+    assert [scored(places[name]).layers_are_drawn for name in SITES] == [True, False]
     closed(places)  # it trains on from there
     assert not same(layers_of(a, 2), {name: drawn[name] for name in HEAD})
 
@@ -418,17 +418,6 @@ def test_an_update_is_scored_with_the_layers_of_its_own_training_or_not_at_all(
     path.unlink()
     with pytest.raises(NotReadyError, match="are gone"):
         scored(a, weights=update.path)
-
-
-def test_layers_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
-    place = a_joined_site(tmp_path, a_plan())
-    known = federation.load(place)
-    update = trained(place).update
-    bad = initial_weights(a_plan())
-    bad["head.bias"][:] = np.nan
-    with pytest.raises(TensorsError, match="can't be kept"):
-        local_layers.keep(place.round_folder(2), known, update.manifest, bad)
-    assert not place.round_folder(2).exists()
 
 
 def test_scores_with_other_layers_are_not_taken_up(tmp_path: Path) -> None:

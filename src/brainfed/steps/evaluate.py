@@ -57,6 +57,8 @@ class Scored:
     """The rows as CSV, in the site's `reports/`."""
     n_kept: int
     """Cases that an interrupted evaluation had scored already."""
+    layers_are_drawn: bool
+    """Whether the plan keeps layers local and the site has none yet: those of the seed counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +194,7 @@ class _Work:
         self.table = place.reports / f"evaluate.{file.digest[:8]}.{wish.subset}{grid}.csv"
         key = scorer.key(local_layers.digest_of(place, known, file))
         self.journal = score_journal.open_journal(self.table, key)
+        self.layers_are_drawn = local_layers.are_drawn(place, known, file)
 
     def score(self, entries: Sequence[CaseEntry], *, jobs: int, progress: Progress) -> Scored:
         """Score all cases and write the table."""
@@ -205,6 +208,7 @@ class _Work:
             intervals=intervals(rows, self.plan.scans.regions),
             report_path=self.table,
             n_kept=sum(self.journal.kept(e.id, e.digest) is not None for e in entries),
+            layers_are_drawn=self.layers_are_drawn,
         )
 
     def _about(self, measured: Sequence[MeasuredCase]) -> About:

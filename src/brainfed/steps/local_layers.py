@@ -8,13 +8,11 @@ ICLR 2021 (arXiv 2102.07623), where the layers are those of the norms.
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from brainfed.core.architecture import network_table
 from brainfed.core.progress import Progress, silent
 from brainfed.core.training import Weights
 from brainfed.core.unet import initial_weights
-from brainfed.errors import NotReadyError, PlanError, TensorsError, WrongRoundError
+from brainfed.errors import NotReadyError, PlanError, WrongRoundError
 from brainfed.formats import checkpoint, signature, weights
 from brainfed.formats.federation import Federation
 from brainfed.formats.manifest import Kind, Manifest
@@ -63,6 +61,15 @@ def digest_of(place: Workspace, known: Federation, file: WeightsFile) -> str:
     return hashlib.sha256(f"{file.digest} {signature.digest_of(path).hex()}".encode()).hexdigest()
 
 
+def are_drawn(place: Workspace, known: Federation, file: WeightsFile) -> bool:
+    """Whether the plan keeps layers local and this site has none for these weights.
+
+    Raises:
+        NotReadyError: The file is this site's update, and its layers are gone.
+    """
+    return bool(known.first_plan.network.local) and _path(place, known, file) is None
+
+
 def keep(folder: Path, known: Federation, manifest: Manifest, trained: Weights) -> Weights:
     """Write the layers that stay at the site; gives what is to travel.
 
@@ -70,22 +77,12 @@ def keep(folder: Path, known: Federation, manifest: Manifest, trained: Weights) 
         folder: Of the round.
         known: The federation.
         manifest: Of the update.
-        trained: All of the network's weights.
+        trained: All of the network's weights, finite.
 
     Raises:
-        TensorsError: A value of a layer that stays is not finite.
         ResourceError: The disk refuses.
     """
     own = {name: trained[name] for name in known.first_plan.network.local}
-    for name, array in own.items():
-        if not np.isfinite(array).all():
-            raise TensorsError(
-                "The layers that stay at this site can't be kept",
-                expected="finite float32 values",
-                found="NaN or infinity",
-                where=f"tensor {name}",
-                hint="training diverged: a smaller training.rate in the plan may help",
-            )
     if own:
         layers = checkpoint.Layers(manifest.round, manifest.edition, own)
         checkpoint.write_layers(folder / checkpoint.LAYERS, layers)
@@ -128,7 +125,7 @@ def check_has_own(place: Workspace, known: Federation, file: WeightsFile, what: 
         NotReadyError: The plan keeps layers local, and this site has none of its own by the round
             of these weights.
     """
-    if known.first_plan.network.local and _path(place, known, file) is None:
+    if are_drawn(place, known, file):
         raise NotReadyError(
             f"This site has no trained layers of its own, so {what}",
             expected=f"{checkpoint.LAYERS} of round {file.manifest.round} or an earlier one",
@@ -142,7 +139,7 @@ def _path(place: Workspace, known: Federation, file: WeightsFile) -> Path | None
     if not known.first_plan.network.local:
         return None
     until = place.round_folder(file.manifest.round)
-    paths = sorted(place.rounds.glob(f"r[0-9][0-9][0-9][0-9]/{checkpoint.LAYERS}"))
+    paths = place.rounds.glob(f"r[0-9][0-9][0-9][0-9]/{checkpoint.LAYERS}")
     newest = max((path for path in paths if path.parent <= until), default=None)
     if _is_own(place, file) and (newest is None or newest.parent != until):
         raise NotReadyError(

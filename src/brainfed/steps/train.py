@@ -104,7 +104,7 @@ def train_round(
         ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on; cases
             or split were changed while it trained.
         PlanError: The schedule has ended, or training diverged.
-        FileRefusedError: Weights are damaged, or the roster has no such site.
+        FileRefusedError: Weights or own layers are damaged, or the roster has no such site.
         ResourceError: The disk, the memory or the device.
         KeyboardInterrupt: Somebody stopped it; the checkpoint is written.
     """
