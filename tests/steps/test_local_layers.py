@@ -51,6 +51,7 @@ from brainfed.steps.purge import purge
 from brainfed.steps.receive import receive
 from brainfed.steps.score_cases import entries_of, read_cases, scores_of
 from brainfed.steps.status import status
+from brainfed.steps.taking_part import Wishes
 from brainfed.steps.train import TrainResult, train_round
 from tests.builders import a_geometry, write_dataset
 from tests.federation import TODAY, a_workspace
@@ -418,6 +419,28 @@ def test_an_update_is_scored_with_the_layers_of_its_own_training_or_not_at_all(
     path.unlink()
     with pytest.raises(NotReadyError, match="are gone"):
         scored(a, weights=update.path)
+
+
+def test_a_round_that_is_trained_again_has_layers_of_its_own_edition(tmp_path: Path) -> None:
+    plan = a_plan(participation={"quorum_sites": 1})
+    places = joined(tmp_path, plan, *SITES)
+    a, b, lead = places["hospital-a"], places["hospital-b"], places["uni-lead"]
+    late = tmp_path / "late"
+    late.mkdir()
+    trained(b)
+    export(b, late)
+    closed(places, "hospital-a")
+    first = trained(a).update
+    early = layers_of(a, 2)
+    assert not receive(lead, [late], confirm=lambda request: True).refused
+    aggregate(lead, today=TODAY, wishes=Wishes(without={}, again=True, taken_in=("hospital-b",)))
+    brought(lead, a)
+    second = trained(a).update
+    assert (first.manifest.edition, second.manifest.edition) == (1, 2)
+    assert not same(layers_of(a, 2), early)
+    scored(a, weights=second.path)
+    with pytest.raises(WrongRoundError, match="of another training"):
+        scored(a, weights=first.path)
 
 
 def test_scores_with_other_layers_are_not_taken_up(tmp_path: Path) -> None:

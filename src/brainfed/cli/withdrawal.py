@@ -46,8 +46,8 @@ def exclude(
 
     With withdrawn or opted-out all cases of the patient go, and none is made of later visits. The
     case leaves the split from the next round on; its file, cache, pictures, rows and name are
-    erased, and so is an update that was trained with it and never signed. The scans themselves
-    stay where they are.
+    erased, and so are an update that was trained with it and never signed, and the layers that
+    the plan keeps at this site. The scans themselves stay where they are.
     """
     from brainfed.formats.dataset import ExclusionReason
     from brainfed.steps import exclude as step

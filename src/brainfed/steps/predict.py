@@ -99,8 +99,11 @@ def predict(
     tell(trusted)
     plan = trusted.plan
     check_own(plan, "run")
-    where = place if trusted.start_path is None else None
-    local_layers.check_can_run(plan, where, "run")
+    vouching = place if trusted.start_path is None else None
+    local_layers.check_can_run(plan, vouching, "run")
+    if vouching is not None:
+        words = "its outlines would be worth nothing"
+        local_layers.check_has_own(vouching, trusted.known, trusted.file, words)
     check_can_hold(wish.protocol, plan.scans.regions)
     atlas_path = _atlas(wish, plan, place)
     chosen = choose_device(device)
@@ -112,7 +115,7 @@ def predict(
     # One thread, as `preprocess` has it, so that both see the same bits.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with cpu_threads(threads):
-        tensors, digest = _loaded(trusted, place)
+        tensors, digest = _loaded(trusted, vouching)
         predictor = Predictor(
             model=inference.network_with(tensors, plan, chosen),
             plan=plan,
@@ -135,9 +138,8 @@ def predict(
 def _loaded(trusted: Trusted, place: Workspace | None) -> tuple[Weights, str]:
     """The weights, with a site's own layers where the plan has such, and the digest of both."""
     file, known = trusted.file, trusted.known
-    if place is None or not known.first_plan.network.local:
+    if place is None:
         return weights.read_tensors(file.path, known.table), file.digest
-    local_layers.check_has_own(place, known, file, "its outlines would be worth nothing")
     return local_layers.whole(place, known, file), local_layers.digest_of(place, known, file)
 
 
