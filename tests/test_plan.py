@@ -342,6 +342,7 @@ def test_local_names_some_of_the_network_s_tensors_but_not_all() -> None:
         ({"local": ("head.wieght",)}, "'head.wieght'.*'head.weight' is"),
         ({"local": ("encoder.level3.conv1.bias",)}, "not among the tensors"),
         ({"local": ("encoder.level1.norm1.weight",)}, "not among the tensors"),
+        ({"local": ("head.bias", "head.bias")}, "twice"),
         ({"local": names}, "nothing to average"),
         ({**deep, "local": ("deep.level3.bias",)}, "not among the tensors"),
     ):

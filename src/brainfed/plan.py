@@ -427,9 +427,12 @@ class Network(Section):
         names = set(self.tensor_names)
         for name in self.local:
             if name not in names:
-                near = difflib.get_close_matches(name, self.tensor_names, n=1)
-                is_near = f"; {near[0]!r} is" if near else ""
-                raise ValueError(f"local names {name!r}, which is not among the tensors{is_near}")
+                # Against the thousands of an external network the search could take minutes.
+                known = self.tensor_names if self.n_dimensions else ()
+                near = "".join(f"; {n!r} is" for n in difflib.get_close_matches(name, known, n=1))
+                raise ValueError(f"local names {name!r}, which is not among the tensors{near}")
+        if self.n_dimensions and len(set(self.local)) < len(self.local):
+            raise ValueError("local names a tensor twice")
         if not names - set(self.local):
             raise ValueError("local names all tensors, so there is nothing to average")
         return self
