@@ -123,3 +123,24 @@ def test_nothing_is_left_in_the_home_folder_nor_in_the_environment(
     assert list(home.rglob("*")) == []
     assert bool(list(own.iterdir())) is is_set
     assert bool(list(cache.iterdir())) is not is_set
+
+
+def test_an_axis_by_tens_has_a_place_for_none() -> None:
+    lines = [Line("local", ((0, 0.5),)), Line("fl", ((8, 0.6), (80, 0.8)))]
+    svg = charts.by_round(
+        "log", lines, y_label="Dice", alt="Dice", x_label="hand-overs", is_log=True
+    )
+    told = words(svg)
+    assert [word for word in told if word in {"0", "1", "10", "100"}] == ["0", "1", "10", "100"]
+    assert "hand-overs" in told
+    assert "round" not in told
+
+
+def test_a_band_lies_around_its_line_in_its_colour() -> None:
+    points = ((1, 0.5), (2, 0.7))
+    plain, shaded = (
+        by_round([Line("a", points, band=band)]) for band in ((), ((0.4, 0.6), (0.6, 0.8)))
+    )
+    assert "fill: var(--site-0); fill-opacity" not in plain
+    assert "fill: var(--site-0); fill-opacity" in shaded
+    assert re.findall(r"#[0-9a-f]{6}\b", shaded) == []

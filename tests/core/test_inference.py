@@ -80,7 +80,7 @@ def test_a_case_is_scored_per_region_at_one_half() -> None:
     case = a_case(plan)
     regions = np.stack([case.label > 0, case.label == 4])
     volume = Volume(case.image, regions, case.present)
-    wt, et = score_volume(model, volume, plan, CPU, case="c", patient="p")
+    wt, et = score_volume([model], volume, plan, CPU, case="c", patient="p")
     assert (wt.case, wt.patient, wt.region, et.region) == ("c", "p", Region.WT, Region.ET)
     assert (wt.n_voxels, wt.n_voxels_predicted) == (regions[0].sum(), case.label.size)
     assert wt.dice == 2 * wt.n_voxels / (wt.n_voxels + case.label.size)
@@ -94,7 +94,9 @@ def test_a_probability_of_exactly_one_half_is_outside() -> None:
     torch.nn.init.zeros_(model.head.weight)
     case = a_case(plan)
     volume = Volume(case.image, (case.label > 0)[None], case.present)
-    assert score_volume(model, volume, plan, CPU, case="c", patient="p")[0].n_voxels_predicted == 0
+    assert (
+        score_volume([model], volume, plan, CPU, case="c", patient="p")[0].n_voxels_predicted == 0
+    )
 
 
 def a_3d_plan(patch: tuple[int, int, int] = (16, 16, 16)) -> Plan:
@@ -173,7 +175,7 @@ def test_a_3d_network_scores_each_region_of_a_case() -> None:
     case = a_case(plan, n_slices=7)
     regions = np.stack([case.label > 0, case.label % 3 == 1, case.label == 4])
     volume = Volume(case.image, regions, case.present)
-    wt, tc, et = score_volume(model, volume, plan, CPU, case="c", patient="p")
+    wt, tc, et = score_volume([model], volume, plan, CPU, case="c", patient="p")
     assert (wt.region, tc.region, et.region) == (Region.WT, Region.TC, Region.ET)
     assert wt.dice == 2 * wt.n_voxels / (wt.n_voxels + case.label.size)
     assert (tc.n_voxels, tc.dice) == (regions[1].sum(), 0)

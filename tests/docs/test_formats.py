@@ -20,7 +20,7 @@ import pytest
 
 from brainfed import errors
 from brainfed import plan as plans
-from brainfed.core import averaging, canonical, labels, metrics, sshsig
+from brainfed.core import averaging, canonical, claims, contenders, labels, metrics, sshsig
 from brainfed.core.architecture import tensor_table
 from brainfed.errors import BrainfedError, MalformedError
 from brainfed.formats import (
@@ -40,6 +40,8 @@ from brainfed.formats import (
     score_table,
     scores,
     signature,
+    simulation,
+    simulation_findings,
     verify,
     weights,
     workspace,
@@ -57,10 +59,18 @@ from brainfed.formats.roster import Role, Roster
 from brainfed.formats.scores import Scores
 from brainfed.formats.start import Start
 from brainfed.formats.workspace import Workspace
-from brainfed.steps import admit, aggregate, exchange, finish, initialise, receive
+from brainfed.steps import (
+    admit,
+    aggregate,
+    exchange,
+    finish,
+    initialise,
+    receive,
+    simulation_report,
+)
 from brainfed.steps import start as start_step
 from brainfed.steps.gather import KINDS
-from tests import builders, scored
+from tests import builders, scored, simulated
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 FORMATS = DOCS / "formats"
@@ -164,6 +174,9 @@ def test_every_model_of_an_exchanged_or_local_json_file_has_a_table_of_fields() 
     models |= {dataset.Index, dataset.CaseEntry, dataset.SkippedCase, dataset.ExcludedCase}
     models |= {dataset.SplitFile, quality_page.QualityEntry, quality_page.Picture}
     models |= {score_table.About}
+    models |= {simulation.Settings, simulation.SiteCounts, simulation.RunResult}
+    models |= {simulation.Outcome, simulation.Point, simulation.PatientScore, simulation.HandOver}
+    models |= {simulation_findings.Findings, simulation_findings.Judged, claims.Claim}
     models = {kind for kind in models if kind.__module__.startswith("brainfed.")}
     assert {class_of(dotted) for _, dotted in FIELD_TABLES} == models
 
@@ -207,6 +220,9 @@ WORDS = [
     ("split", "rule", plans.SplitRule),
     ("erasure", "reason", erasure.ErasureReason),
     ("case", "protocol", labels.LabelProtocol),
+    ("simulation", "contenders", contenders.Contender),
+    ("simulation", "training", contenders.Training),
+    ("simulation", "verdict", claims.Verdict),
 ]
 
 
@@ -531,6 +547,17 @@ def test_the_score_table_page_names_every_column_and_shows_a_table(tmp_path: Pat
     found, missed = score_table.read_table(tmp_path / "table.csv")
     assert found.dice > 0.8
     assert (missed.n_voxels_predicted, missed.dice) == (0, 0)
+
+
+def test_the_simulation_page_names_every_column_claim_and_word(tmp_path: Path) -> None:
+    rows = table_under("simulation", "columns: simulation-scores")
+    assert tuple(codes(row[0])[0] for row in rows) == simulation_findings.COLUMNS
+    simulated.a_simulation(tmp_path)
+    (judged,) = simulation_report.write_report(tmp_path).findings.judged
+    named = {codes(row[0])[0] for row in table_under("simulation", "claims")}
+    assert named == {claim.name for claim in judged.claims}
+    made = {path.name for path in tmp_path.iterdir()} - {"results"}
+    assert made <= set(codes(page("simulation").split("## Settings")[0]))
 
 
 def test_the_case_page_lists_every_dataset_and_attribute(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from brainfed.cli.app import app
+from brainfed.cli.simulate import PlanFirst
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
@@ -49,6 +50,8 @@ def test_the_how_to_pages_have_commands() -> None:
 def test_a_command_of_a_how_to_page_is_understood_as_it_stands(page: str, line: str) -> None:
     command, words = typer.main.get_command(app), shlex.split(line)[1:]
     while hasattr(command, "commands"):
+        if isinstance(command, PlanFirst) and words[0] not in command.commands:
+            words.insert(0, "run")
         assert words[0] in command.commands, f"{page}: {line}"
         command = command.commands[words.pop(0)]
     # Parsed to the end, with every option and argument, and not carried out.

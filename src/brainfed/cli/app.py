@@ -26,6 +26,7 @@ from brainfed.cli import (
     review,
     roster,
     rounds,
+    simulate,
     start,
     training,
     withdraw,
@@ -105,6 +106,14 @@ _add(app, "predict", predict.predict, ANYWHERE)
 _add(app, "demo", demo.demo, ANYWHERE)
 _add(app, "inspect", inspect.inspect, ANYWHERE)
 _add(app, "audit", audit.audit, ANYWHERE)
+simulations = typer.Typer(
+    cls=simulate.PlanFirst,
+    help="Compare methods on scans that lie on one machine: brainfed simulate PLAN --data FOLDER.",
+    add_completion=False,
+)
+_add(simulations, "run", simulate.simulate)
+_add(simulations, "partition", simulate.partition)
+app.add_typer(simulations, name="simulate", rich_help_panel=ANYWHERE)
 keys = typer.Typer(help="Look at this party's key, or replace it.", add_completion=False)
 _add(keys, "show", key.show_key)
 _add(keys, "rotate", key.rotate)
@@ -113,6 +122,7 @@ plans = typer.Typer(help="Look at a plan file.", add_completion=False)
 _add(plans, "show", plan.show_plan)
 _add(plans, "check", plan.check_plan)
 _add(plans, "from-weights", plan.plan_from_weights)
+_add(plans, "cost", plan.plan_cost)
 app.add_typer(plans, name="plan", rich_help_panel=ANYWHERE)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainfed.cli.console import Words, show, show_json
+from brainfed.cli.console import Words, counted, show, show_json, size_words
 from brainfed.cli.options import Json
 from brainfed.cli.plan_words import plan_in_words
 
@@ -107,3 +107,58 @@ def _table_of(network: "Network") -> str:
     for key, entries in (("tensors", network.tensors), ("local", network.local)):
         lines += [f"{key} = [", *(f'  "{entry}",' for entry in entries), "]"]
     return "\n".join(lines) + "\n"
+
+
+def plan_cost(
+    file: PlanFile,
+    sites: Annotated[
+        int | None,
+        typer.Option(
+            "--sites",
+            min=1,
+            metavar="N",
+            help="Sites that take part; as many as the plan's quorum if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    courier_days: Annotated[
+        float,
+        typer.Option("--courier-days", min=0.0, metavar="D", help="Days that one way takes."),
+    ] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Say what a federation of this plan costs: hand-overs, days on the road, megabytes.
+
+    A hand-over is a file carried one way between a site and the coordinator. Training time comes on
+    top; brainfed simulate --dry-run measures that.
+    """
+    from dataclasses import asdict
+
+    from brainfed import plan as plans
+    from brainfed.core import budget
+    from brainfed.core.architecture import n_parameters, tensor_table
+
+    plan = plans.load(file)
+    n_sites = sites or plan.participation.quorum_sites
+    n_bytes = 4 * n_parameters(tensor_table(plan))
+    cost = budget.for_plan(plan, n_sites, n_bytes)
+    facts: dict[str, Any] = {"method": plan.method.value, "n_sites": n_sites}
+    facts["weight_bytes"] = n_bytes
+    facts |= {name: value for name, value in asdict(cost).items() if name != "sequential_steps"}
+    facts["days"] = budget.courier_days(plan, courier_days)
+    show(facts, _cost_words, as_json=as_json)
+
+
+def _cost_words(facts: dict[str, Any]) -> Words:
+    turns = "rounds" if facts["method"] == "fl" else "turns, each a round"
+    yield f"{facts['method']}, {counted(facts['n_sites'], 'site')}, {facts['rounds']} {turns}"
+    yield f"- Hand-overs: {facts['hand_overs']}, of {size_words(facts['weight_bytes'])} each"
+    if facts["scoring_hand_overs"]:
+        yield (
+            f"- Besides, if all sites score the weights after every cycle: "
+            f"{facts['scoring_hand_overs']}"
+        )
+    yield f"- Carried in all: {size_words(facts['bytes_carried'])}"
+    yield f"- On the road: {facts['days']:g} days, the last weights to all sites among them"
+    if facts["passes"]:
+        yield f"- Passes over every training patient: {facts['passes']}"

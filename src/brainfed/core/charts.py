@@ -56,13 +56,15 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line over the rounds."""
+    """One line over the rounds, or over whatever else the chart's axis counts."""
 
     name: str
-    points: tuple[tuple[int, float], ...]
+    points: tuple[tuple[float, float], ...]
     """Round and value, ascending; a round without a figure is left out, and the line goes on."""
     is_overall: bool = False
     is_worst: bool = False
+    band: tuple[tuple[float, float], ...] = ()
+    """Lowest and highest at each point, shaded; none where it is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,14 @@ def private_cache(folder: Path) -> Iterator[None]:
 
 
 def by_round(
-    name: str, lines: Sequence[Line], *, y_label: str, alt: str, share: bool = True
+    name: str,
+    lines: Sequence[Line],
+    *,
+    y_label: str,
+    alt: str,
+    x_label: str = "round",
+    share: bool = True,
+    is_log: bool = False,
 ) -> str:
     """A line for each site, the worst marked, and the overall mean on top.
 
@@ -108,7 +117,9 @@ def by_round(
         lines: At least one, each with a point.
         y_label: What the values are, with their unit.
         alt: What the drawing shows, for those who don't see it.
+        x_label: What the axis counts.
         share: Whether the values are from 0 to 1, so that the axis ends at 1.
+        is_log: Whether the axis is logarithmic from 1 on; 0 has its place too.
 
     Returns:
         An `<svg>` element.
@@ -123,16 +134,31 @@ def by_round(
             site += not line.is_overall
             rounds, values = zip(*line.points, strict=True)
             axes.plot(rounds, values, **style)
+            if line.band:
+                low, high = zip(*line.band, strict=True)
+                axes.fill_between(rounds, low, high, color=style["color"], alpha=0.15, linewidth=0)
         lowest = min(value for line in lines for _, value in line.points)
         if share:
             axes.set_ylim(min(max(0.0, math.floor(lowest * 10 - 0.5) / 10), 0.9), 1.0)
-        axes.set_xlabel("round")
+        axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if is_log:
+            _count_by_tens(axes, max(place for line in lines for place, _ in line.points))
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         columns = 1 if _are_long(lines) else 2
         figure.legend(loc="outside lower center", ncols=columns)
         return _svg(figure, name, alt)
+
+
+def _count_by_tens(axes: "Axes", last: float) -> None:
+    """An axis of 0, 1, 10, 100 and so on, up to what is drawn."""
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    tens = [10**power for power in range(math.ceil(math.log10(max(last, 10))) + 1)]
+    axes.set_xticks([0, *tens], ["0", *(f"{number:,}" for number in tens)])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(-0.25, 1.3 * max(last, 1))
 
 
 def spreads(

@@ -4,7 +4,7 @@ A 2-D network goes slice by slice, a 3-D one patch by patch.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -136,15 +136,32 @@ def _importance(patch: tuple[int, ...]) -> Tensor:
 
 
 def score_volume(
-    model: UNet, volume: Volume, plan: Plan, device: torch.device, *, case: str, patient: str
+    models: Sequence[UNet],
+    volume: Volume,
+    plan: Plan,
+    device: torch.device,
+    *,
+    case: str,
+    patient: str,
 ) -> list[CaseScore]:
     """Score one case, in the order of the plan's regions.
+
+    Args:
+        models: At least one; of several the mean of the probabilities is scored.
+        volume: The case.
+        plan: The plan.
+        device: Where to compute.
+        case: Its id.
+        patient: The id of its patient.
 
     Raises:
         ResourceError: The memory is too small.
     """
     with memory_errors(plan):
-        probability = probabilities(model, volume.image, device)
+        probability = probabilities(models[0], volume.image, device)
+        for model in models[1:]:
+            probability += probabilities(model, volume.image, device)
+    probability /= len(models)
     scores = []
     for region, found, truth in zip(plan.scans.regions, probability, volume.regions, strict=True):
         outline = found > THRESHOLD

@@ -13,6 +13,7 @@ from typing import Any
 
 from brainfed.core.progress import FinishedStep
 from brainfed.core.scoring import Summary
+from brainfed.errors import ScanError
 from brainfed.formats import atomic
 
 NAME = "training.jsonl"
@@ -51,6 +52,23 @@ def write(
     lines.append({"n_steps": n_steps, "seconds": round(seconds, 3), "device": device})
     data = "".join(json.dumps(line) + "\n" for line in lines)
     atomic.write_bytes(path, data.encode("ascii"), mode=0o600, replace=True)
+
+
+def n_steps(path: Path) -> int:
+    """The steps that a log tells of.
+
+    Raises:
+        ScanError: It is missing or damaged.
+    """
+    try:
+        last = json.loads(path.read_text(encoding="ascii").splitlines()[-1])
+        return int(last["n_steps"])
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ScanError(
+            "The training log can't be read",
+            where=path,
+            hint="run `brainfed train-round` again, with the round's update moved away",
+        ) from None
 
 
 def _step_lines(steps: Sequence[FinishedStep]) -> list[dict[str, Any]]:

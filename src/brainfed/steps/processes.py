@@ -3,13 +3,14 @@
 # SimpleITK's wrapper has no types.
 # mypy: disable-error-code="no-untyped-call"
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -39,10 +40,7 @@ def each(
     if jobs <= 1:
         yield from map(work, tasks)
         return
-    # Spawn: a forked child would inherit the threads of SimpleITK and torch in an unknown state.
-    executor = ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
-    )
+    executor = _executor(jobs)
     try:
         pending: set[Future[Result]] = set()
         for task in tasks:
@@ -62,6 +60,40 @@ def each(
     finally:
         # After Ctrl-C the cases in hand are finished, no further one is begun.
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def workers(jobs: int) -> Iterator[Executor]:
+    """Processes for work that may be killed at any moment and done again.
+
+    Args:
+        jobs: How many.
+
+    Raises:
+        ResourceError: A process died.
+    """
+    executor = _executor(jobs)
+    try:
+        yield executor
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            "A process at work died",
+            hint="the memory may be too small for so many: run again with fewer --jobs; what was "
+            "finished is kept",
+        ) from error
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _executor(jobs: int) -> ProcessPoolExecutor:
+    # Spawn: a forked child would inherit the threads of SimpleITK and torch in an unknown state.
+    return ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+    )
 
 
 def _begin() -> None:

@@ -157,6 +157,7 @@ def scores_of(
     cases: Iterable[Case],
     *,
     device: torch.device,
+    besides: Iterable[Weights] = (),
     n_cases: int | None = None,
     progress: Progress = silent,
 ) -> list[CaseScore]:
@@ -167,6 +168,7 @@ def scores_of(
         plan: The plan.
         cases: The cases; of an iterator only one is in memory.
         device: Where to compute.
+        besides: Further weights; then the mean of all their probabilities is scored.
         n_cases: How many there are, for `progress`; counted where the cases are in memory.
         progress: Told of each case.
 
@@ -174,13 +176,13 @@ def scores_of(
         ScanError: A case can't be used.
         ResourceError: The memory is too small.
     """
-    model = network_with(weights, plan, device)
+    models = [network_with(one, plan, device) for one in (weights, *besides)]
     rows: list[CaseScore] = []
     if n_cases is None:
         n_cases = len(cases) if isinstance(cases, Sized) else 0
     for number, case in enumerate(cases, start=1):
         volume = volume_of(case, plan)
-        rows += score_volume(model, volume, plan, device, case=case.id, patient=case.patient)
+        rows += score_volume(models, volume, plan, device, case=case.id, patient=case.patient)
         progress("evaluating cases", number, max(n_cases, number))
     return rows
 

@@ -1,0 +1,418 @@
+"""`brainfed simulate`: the methods of the paper beside each other, on one folder of scans."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from brainfed.cli.console import COMMAND, Table, Words, counted, progress, say, show
+from brainfed.cli.options import Device, Json, LabelChoice, Labels, Precision, SpacingNominal
+from brainfed.cli.plan import PlanFile
+from brainfed.errors import UsageError
+
+if TYPE_CHECKING:
+    from brainfed.steps.outlook import Outlook
+    from brainfed.steps.simulate import Request, Simulated
+
+Value = TypeVar("Value")
+METHODS = "pooled,fl,ciil,iil,local,ensemble,average-once"
+
+
+class PlanFirst(TyperGroup):
+    """A group in which a plan may stand where a command does: `simulate PLAN` is `simulate run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in front of what begins with none."""
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Folder of scans as preprocess takes it, or one of such folders, a site each.",
+        show_default=False,
+    ),
+]
+Partition = Annotated[
+    str,
+    typer.Option(
+        "--partition",
+        metavar="KIND|FILE.csv",
+        help="Which patient is at which site: folder, brats2018, equal:K, size-skew:K, "
+        "label-skew:K, or a table as brainfed simulate partition and FeTS write it.",
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="For results; a new or earlier one.")
+]
+SkipIncomplete = Annotated[
+    bool,
+    typer.Option("--skip-incomplete", metavar="", help="Go on without cases that are refused."),
+]
+
+
+def simulate(
+    plan: PlanFile,
+    data: Data,
+    partition: Partition = "folder",
+    methods: Annotated[
+        str, typer.Option("--methods", metavar="LIST", help="What is compared.")
+    ] = METHODS,
+    epochs: Annotated[
+        str | None,
+        typer.Option(
+            "--epochs",
+            metavar="LIST",
+            help="Epochs per round of fl, such as 1,2,4, each with as many passes in all; without "
+            "it the plan's.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="N",
+            help="Do everything from so many seeds; 3 if neither this nor --folds is given.",
+            show_default=False,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            min=2,
+            metavar="N",
+            help="Cross-validation: so many repeats, each with a seed of its own, hold out other "
+            "patients, and in the end everybody once.",
+            show_default=False,
+        ),
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            "--rates",
+            metavar="LIST",
+            help="Learning rates to try for every method alike; the first is the shared one. "
+            "Without it the plan's.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Labels = None,
+    spacing_nominal: SpacingNominal = False,
+    skip_incomplete: SkipIncomplete = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Processes of one thread each; one per core if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="A Dask scheduler, such as tls://host:8786, in place of local processes; its "
+            "workers see the same folders.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            help="Prepare the scans, then only print rounds, epochs, hand-overs, bytes and the "
+            "time to expect.",
+        ),
+    ] = False,
+    out: Out = Path("simulation"),
+    as_json: Json = False,
+) -> None:
+    """Compare ways to learn from several sites, on one machine that has all scans.
+
+    Each run is a federation of throw-away parties by the real steps: signed files, averaging,
+    audit. Every method has the same initial weights and as many passes over the patients. Run
+    again, it goes on. Results: report.html, scores.csv and claims.json in the folder.
+    """
+    from brainfed.steps import simulate as step
+
+    n_jobs = jobs or os.cpu_count() or 1
+    request = _request(
+        plan,
+        data,
+        partition=partition,
+        methods=methods,
+        epochs=epochs,
+        repeats=_repeats(seeds, folds),
+        rates=rates,
+        labels=labels,
+        spacing_nominal=spacing_nominal,
+        skip_incomplete=skip_incomplete,
+        jobs=n_jobs,
+        device=device,
+        precision=precision,
+    )
+    with progress() as bar:
+        setting = step.set_up(out, request, progress=bar)
+        if dry_run:
+            from brainfed.steps.outlook import outlook
+
+            show(outlook(setting, jobs=n_jobs), _outlook_words, as_json=as_json)
+            return
+        done = _simulated(out, setting, jobs=n_jobs, scheduler=scheduler, bar=bar)
+    from brainfed.steps.simulation_report import write_report
+
+    written = write_report(out)
+    facts = {"folder": out, "page": written.page, "csv": written.csv, "n_runs": len(done.results)}
+    facts |= {"n_held": done.n_held, "methods": _summary(done)}
+    show(facts, _words, as_json=as_json)
+
+
+def partition(
+    plan: PlanFile,
+    data: Data,
+    kind: Partition = "folder",
+    labels: Labels = None,
+    spacing_nominal: SpacingNominal = False,
+    skip_incomplete: SkipIncomplete = False,
+    out: Out = Path("simulation"),
+    as_json: Json = False,
+) -> None:
+    """Only divide the patients over sites and subsets, and write that as a table.
+
+    It lies in the folder, `partition.csv`; brainfed simulate PLAN --partition takes it as it is, or
+    as you changed it. The scans are prepared on the way, since tumour sizes decide.
+    """
+    from collections import Counter
+
+    from brainfed.steps import simulate as step
+
+    request = _request(
+        plan,
+        data,
+        partition=kind,
+        methods=METHODS,
+        epochs=None,
+        repeats=(1, False),
+        rates=None,
+        labels=labels,
+        spacing_nominal=spacing_nominal,
+        skip_incomplete=skip_incomplete,
+        jobs=os.cpu_count() or 1,
+        device="cpu",
+        precision=None,
+    )
+    path = out / "partition.csv"
+    with progress() as bar:
+        found = step.write_partition(path, out / "cases", request, progress=bar)
+    counts = Counter((place.site, place.subset.value) for place in found.values())
+    sites = {
+        site: {subset: counts[site, subset] for subset in ("train", "validation", "test")}
+        for site in sorted({place.site for place in found.values()})
+    }
+    show({"path": path, "sites": sites}, _partition_words, as_json=as_json)
+
+
+def _partition_words(facts: dict[str, Any]) -> Words:
+    yield Table(
+        ("site", "train", "validation", "test"),
+        [(site, *counts.values()) for site, counts in facts["sites"].items()],
+    )
+    yield f"The table: {facts['path']}"
+
+
+def _repeats(seeds: int | None, folds: int | None) -> tuple[int, bool]:
+    if seeds is not None and folds is not None:
+        raise UsageError(
+            "Either seeds or folds",
+            found=f"--seeds {seeds} and --folds {folds}",
+            hint="each fold has a seed of its own: leave --seeds out",
+        )
+    return (folds, True) if folds is not None else (seeds or 3, False)
+
+
+def _request(
+    plan: Path,
+    data: Path,
+    *,
+    partition: str,
+    methods: str,
+    epochs: str | None,
+    repeats: tuple[int, bool],
+    rates: str | None,
+    labels: LabelChoice | None,
+    spacing_nominal: bool,
+    skip_incomplete: bool,
+    jobs: int,
+    device: str | None,
+    precision: str | None,
+) -> "Request":
+    from brainfed import plan as plans
+    from brainfed.cli.check import wish_of
+    from brainfed.core.contenders import Contender
+    from brainfed.steps.simulate import Request
+    from brainfed.steps.simulated_party import Machine
+
+    return Request(
+        plan=plans.load(plan),
+        scans=data,
+        partition=partition,
+        contenders=_listed(methods, Contender, "--methods", f"some of {METHODS}"),
+        n_repeats=repeats[0],
+        is_folded=repeats[1],
+        epochs=_listed(epochs, int, "--epochs", "whole numbers above 0, such as 1,2,4"),
+        rates=_listed(rates, float, "--rates", "numbers above 0, such as 0.001,0.003"),
+        wish=wish_of(
+            labels,
+            spacing_nominal=spacing_nominal,
+            sequences=None,
+            jobs=jobs,
+            skip_incomplete=skip_incomplete,
+        ),
+        machine=Machine(device, precision),
+    )
+
+
+def _listed(text: str | None, kind: "type[Value]", option: str, expected: str) -> tuple[Value, ...]:
+    """The values of a list with commas, each once."""
+    if text is None:
+        return ()
+    try:
+        values = tuple(dict.fromkeys(kind(part.strip()) for part in text.split(",")))  # type: ignore[call-arg]
+        if not all(isinstance(value, str) or value > 0 for value in values):  # type: ignore[operator]
+            raise ValueError(text)
+    except ValueError:
+        raise UsageError(
+            "This list can't be understood",
+            expected=expected,
+            found=text,
+            where=option,
+            hint="commas between them, no spaces",
+        ) from None
+    return values
+
+
+def _simulated(
+    out: Path, setting: Any, *, jobs: int, scheduler: str | None, bar: Any
+) -> "Simulated":
+    from datetime import UTC, datetime
+
+    from brainfed.steps import simulate as step
+    from brainfed.steps.processes import workers
+
+    today = datetime.now(UTC).date()
+
+    def tell(what: str, done: int, total: int, note: str = "") -> None:
+        if what == step.SIMULATING and note.endswith("has ended"):
+            bar.hide()
+            say(f"{100 * done // total} %: {note}")
+        bar(what, done, total, note)
+
+    if scheduler is not None:
+        from brainfed.steps.cluster import connected
+
+        out = out.absolute()  # a worker's current folder is another one
+        with connected(scheduler, folder=out, uses_gpu=setting.request.machine.on_gpu) as cluster:
+            n = max(cluster.n_workers, 1)
+            return step.simulate(
+                out, setting, cluster.submit, today=today, at_once=2 * n, progress=tell
+            )
+    with workers(jobs) as executor:
+        return step.simulate(
+            out, setting, step.to(executor), today=today, at_once=2 * jobs, progress=tell
+        )
+
+
+def _outlook_words(told: "Outlook") -> Words:
+    yield "The sites, in the first repeat"
+    yield Table(
+        ("site", "train", "validation", "test", "slices"),
+        [(s.site, s.n_train, s.n_validation, s.n_test, s.n_slices) for s in told.sites],
+    )
+    yield (
+        f"\n{counted(told.n_runs, 'run')}, each of {counted(told.passes, 'pass', 'passes')} over "
+        "every training patient. Of each run:"
+    )
+    yield Table(
+        ("method", "runs", "rounds", "epochs a round", "hand-overs", "MB carried", "steps"),
+        [
+            (
+                row.contender.value,
+                row.n_runs,
+                row.budget.rounds,
+                row.epochs_per_round,
+                row.budget.hand_overs,
+                round(row.budget.bytes_carried / 1e6),
+                row.budget.sequential_steps,
+            )
+            for row in told.contenders
+        ],
+    )
+    yield "Steps: those that come one after the other; what sites do at the same time counts once."
+    yield (
+        f"\nA training step takes {1000 * told.seconds_per_step:.0f} ms here. About "
+        f"{_long(told.seconds)} of one process in all, {_long(told.wall_seconds)} with --jobs "
+        f"{told.jobs} if they don't slow each other down."
+    )
+    yield "Nothing was trained yet; the same line without --dry-run begins."
+
+
+def _long(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _summary(done: "Simulated") -> list[dict[str, Any]]:
+    """Of each method the mean over repeats of the shared rate."""
+    import statistics
+
+    rows = []
+    for contender in done.settings.contenders:
+        for epochs in done.settings.epochs if contender == "fl" else (1,):
+            found = [
+                outcome
+                for result in done.results
+                if (result.rate, result.epochs) == (done.settings.rates[0], epochs)
+                for outcome in result.outcomes
+                if outcome.contender is contender
+            ]
+            validation = [score.dice for o in found for score in o.points[o.chosen].validation]
+            test = [score.dice for outcome in found for score in outcome.test]
+            rows.append(
+                {
+                    "method": f"{contender}, {counted(epochs, 'epoch')} a round"
+                    if contender == "fl"
+                    else contender.value,
+                    "validation": statistics.fmean(validation) if validation else None,
+                    "test": statistics.fmean(test) if test else None,
+                }
+            )
+    return rows
+
+
+def _words(facts: dict[str, Any]) -> Words:
+    yield f"{counted(facts['n_runs'], 'run')}, each audited. Mean Dice over patients and repeats:"
+    yield Table(
+        ("method", "validation", "test"),
+        [(row["method"], row["validation"], row["test"]) for row in facts["methods"]],
+    )
+    if facts["n_held"]:
+        yield f"{counted(facts['n_held'], 'case')} held back by the checks took no part."
+    yield f"\nThe report, with spreads, claims and costs: {facts['page']}"
+    yield f"Every score: {facts['csv']}"
+    yield f"{COMMAND}brainfed audit {facts['folder']}/runs/RUN/lead"

@@ -1,0 +1,112 @@
+"""A simulation of three small made-up hospitals, by the real steps."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainfed.core.contenders import Contender
+from brainfed.core.labels import LabelProtocol
+from brainfed.core.phantom import Scanner, make_phantom
+from brainfed.formats import federation, rounds, weights, workspace
+from brainfed.formats.workspace import Workspace
+from brainfed.plan import Modality, Plan
+from brainfed.steps import simulated_party
+from brainfed.steps.phantoms import write_phantom
+from brainfed.steps.preprocess import Wish
+from brainfed.steps.simulate import Request, Simulated, set_up, simulate
+from brainfed.steps.simulated_party import Call, Machine
+from tests.builders import a_plan
+
+TODAY = date(2026, 3, 1)
+SITES = {"hospital-a": 5, "hospital-b": 4, "hospital-c": 7}
+"""Patients; each site validates and tests on one, so 3, 2 and 5 train."""
+
+
+def write_scans(
+    folder: Path,
+    sites: Mapping[str, int] = SITES,
+    *,
+    looks: Mapping[str, tuple[Scanner, Modality]] | None = None,
+    n_slices: int = 6,
+) -> Path:
+    """A folder for each site, of a FLAIR scan a patient; gives the folder.
+
+    `looks` says by site which scanner it has, and whose contrast its FLAIR shows.
+    """
+    for number, (site, n_patients) in enumerate(sites.items()):
+        scanner, shown = (looks or {}).get(site, (Scanner(), Modality.FLAIR))
+        for patient in range(n_patients):
+            phantom = make_phantom(
+                np.random.default_rng([2018, number, patient]),
+                scanner,
+                shape=(n_slices, 32, 32),
+                spacing_mm=(10.0, 6.4, 6.4),
+            )
+            flair = {Modality.FLAIR: phantom.images[shown]}
+            case = folder / site / f"phantom-{site[-1]}{patient + 1:02d}"
+            write_phantom(case, replace(phantom, images=flair))
+    return folder
+
+
+def a_simulated_plan(**changes: Any) -> Plan:
+    """Two passes over the patients in two rounds."""
+    content: dict[str, Any] = {
+        "name": "little",
+        "seed": 3,
+        "cohort": {"treatment": "any", "minimum_age_years": 0},
+        "grid": {"in_plane_mm": 6.4},
+        "training": {"rate": 0.01, "schedule": "constant"},
+    }
+    for key, value in changes.items():
+        content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value
+    return a_plan(**content)
+
+
+def a_request(scans: Path, **changes: Any) -> Request:
+    """Everything compared once, by folder, on the CPU."""
+    words: dict[str, Any] = {
+        "plan": a_simulated_plan(),
+        "scans": scans,
+        "contenders": tuple(Contender),
+        "n_repeats": 1,
+        "wish": Wish(protocol=LabelProtocol.BRATS2017),
+        "machine": Machine("cpu", "float32"),
+    }
+    return Request(**(words | changes))
+
+
+def here(call: Call) -> Future[tuple[Any, float]]:
+    """Do a piece of work at once, in this process."""
+    done: Future[tuple[Any, float]] = Future()
+    done.set_result(simulated_party.call(call))
+    return done
+
+
+def simulated_here(out: Path, request: Request) -> Simulated:
+    """One run after the other, in this process."""
+    return simulate(out, set_up(out, request), here, today=TODAY, at_once=1)
+
+
+def lead_of(out: Path, run_name: str) -> Workspace:
+    """The coordinator of a run."""
+    return workspace.find(out / "runs" / run_name / "lead")
+
+
+def global_tensors(lead: Workspace, number: int) -> dict[str, Any]:
+    """The global weights of a round."""
+    path = rounds.global_path(lead, number)
+    assert path is not None
+    return weights.read_tensors(path, federation.load(lead).table)
+
+
+def update_tensors(lead: Workspace, number: int, site: str) -> dict[str, Any]:
+    """The update of a site, as the coordinator received it."""
+    known = federation.load(lead)
+    path = rounds.update_path(lead, known, number, site)
+    assert path is not None
+    return weights.read_tensors(path, known.table)
