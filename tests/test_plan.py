@@ -333,6 +333,25 @@ def test_a_3d_network_needs_a_patch_that_fits_and_no_other_has_one() -> None:
             a_plan(network=wrong)
 
 
+def test_local_names_some_of_the_network_s_tensors_but_not_all() -> None:
+    plan = a_plan(network={"local": ("head.bias", "head.weight")})
+    assert plans.parse(plans.render(plan).encode()) == plan
+    names = plan.network.tensor_names
+    deep = {**THREE_D, "norm": "instance", "deep_supervision": True}
+    for network, reason in (
+        ({"local": ("head.wieght",)}, "'head.wieght'.*'head.weight' is"),
+        ({"local": ("encoder.level3.conv1.bias",)}, "not among the tensors"),
+        ({"local": ("encoder.level1.norm1.weight",)}, "not among the tensors"),
+        ({"local": ("head.bias", "head.bias")}, "twice"),
+        ({"local": names}, "nothing to average"),
+        ({**deep, "local": ("deep.level3.bias",)}, "not among the tensors"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            a_plan(network=network)
+    norms = ("encoder.level3.norm2.weight", "decoder.level2.norm1.bias", "deep.level2.bias")
+    assert a_plan(network={**deep, "local": norms}).network.local == norms
+
+
 EXTERNAL = {
     "architecture": "external",
     "tensors": ("a.weight F32 4 1 3 3", "a.bias F32 4", "steps I64", "mine.weight F32 2"),

@@ -378,8 +378,8 @@ class Network(Section):
     """Of an external network, one line a tensor, such as "encoder.0.weight F32 32 4 3 3"; `brainfed
     plan from-weights FILE` writes them."""
     local: Annotated[tuple[str, ...], Field(max_length=10_000), _Since(2)] = ()
-    """Names of an external network's tensors that each site keeps to itself; all that are not F32
-    must be among them."""
+    """Names of tensors that each site keeps to itself and that never leave it; of an external
+    network all that are not F32 must be among them."""
 
     @property
     def n_dimensions(self) -> int:
@@ -390,21 +390,50 @@ class Network(Section):
             Architecture.EXTERNAL: 0,
         }[self.architecture]
 
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Names of all its tensors, sorted, those that stay local too.
+
+        Their shapes are in `core.architecture`, which a test holds against this.
+        """
+        if self.architecture is Architecture.EXTERNAL:
+            return tuple(sorted(line.split(" ")[0] for line in self.tensors))
+        n = len(self.channels)
+        blocks = [f"encoder.level{level}" for level in range(1, n + 1)]
+        blocks += [f"decoder.level{level}" for level in range(1, n)]
+        kinds = ("conv", "norm") if self.norm is Norm.INSTANCE else ("conv",)
+        layers = [f"{block}.{kind}{k}" for block in blocks for kind in kinds for k in (1, 2)]
+        layers.append("head")
+        if self.deep_supervision:
+            layers += [f"deep.level{level}" for level in range(2, n)]
+        return tuple(sorted(f"{layer}.{part}" for layer in layers for part in ("bias", "weight")))
+
     @model_validator(mode="after")
     def _external_alone_has_tensors(self) -> Self:
         if self.architecture is not Architecture.EXTERNAL:
-            if self.tensors or self.local:
-                raise ValueError('tensors and local are for architecture = "external" alone')
+            if self.tensors:
+                raise ValueError('tensors are for architecture = "external" alone')
             return self
         types = dict(line.split(" ")[:2] for line in self.tensors)
         if not self.tensors or len(types) < len(self.tensors):
             raise ValueError("an external network needs its tensors, each named once")
-        if unknown := [name for name in self.local if name not in types]:
-            raise ValueError(f"local names {unknown[0]!r}, which is not among the tensors")
         for name, kind in types.items():
             if kind != "F32" and name not in self.local:
                 raise ValueError(f"{name!r} is {kind}: only F32 is averaged, so local must name it")
-        if not set(types) - set(self.local):
+        return self
+
+    @model_validator(mode="after")
+    def _local_leaves_some(self) -> Self:
+        names = set(self.tensor_names)
+        for name in self.local:
+            if name not in names:
+                # Against the thousands of an external network the search could take minutes.
+                known = self.tensor_names if self.n_dimensions else ()
+                near = "".join(f"; {n!r} is" for n in difflib.get_close_matches(name, known, n=1))
+                raise ValueError(f"local names {name!r}, which is not among the tensors{near}")
+        if self.n_dimensions and len(set(self.local)) < len(self.local):
+            raise ValueError("local names a tensor twice")
+        if not names - set(self.local):
             raise ValueError("local names all tensors, so there is nothing to average")
         return self
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from brainfed.formats import rounds
+from tests.builders import a_plan
 from tests.cli.typed import Typed, too_wide
 from tests.federation import Small, a_federation, close_round, copy_of
 from tests.reported import a_reported_federation
@@ -99,6 +100,20 @@ def test_where_nobody_has_told_anything_a_person_must_name_the_round(
     named = typed("finish", "--round", "1", "--workspace", place)
     assert "Named by a person" in named.out
     assert "Round 1" not in named.out  # nothing is called compared or not where nobody told
+
+
+def test_of_weights_with_local_layers_it_says_that_they_do_not_run_elsewhere(
+    typed: Typed, tmp_path: Path
+) -> None:
+    small = a_federation(tmp_path, plan=a_plan(network={"local": ("head.bias", "head.weight")}))
+    close_round(small)
+    at = ("--workspace", small.coordinator.root)
+    answer = typed("finish", "--round", "1", *at)
+    assert "do not run outside of the sites: 2 tensors" in flat(answer.out)
+    assert typed("report", "--model-card", "--out", tmp_path / "card.html", *at).code == 0
+    card = flat((tmp_path / "card.html").read_text())
+    assert "These weights do not run outside of their sites: 2 tensors" in card
+    assert "5 of them (2 tensors) kept by each site" in card
 
 
 def test_a_site_cannot_finish(typed: Typed, small: Small) -> None:

@@ -74,6 +74,19 @@ def test_words_name_regions_images_and_the_smallest_group() -> None:
     assert "CC-BY-4.0" in words
 
 
+def test_words_say_what_stays_local_and_what_it_costs(typed: Typed, path: Path) -> None:
+    words = words_of(a_plan(network={"local": ("head.bias", "head.weight")}))
+    assert "1,657 weights, 6.6 kB a file" in words
+    assert "2 tensors of it (5 weights) never leave a site" in words
+    assert "head.bias, head.weight." in words
+    assert "can't be run without them" in words
+    assert "never leave a site" not in words_of(a_plan())
+    with path.open("a") as plan:
+        plan.write('[network]\nlocal = ["head.bias", "head.weight"]\n')
+    told = typed("plan", "check", path, "--json").json
+    assert told["n_local"] == 33
+
+
 def test_words_warn_of_a_floor_of_one() -> None:
     assert "even where they stand for two patients" in words_of(a_plan(participation={"floor": 1}))
 

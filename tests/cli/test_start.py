@@ -1,5 +1,6 @@
 """`admit` and `start`, and who may answer for a fingerprint."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,28 @@ def test_start_takes_given_weights_and_holds_to_them(
     assert typed(*words, mine).code == 0
     assert typed(*words, other).code == 6
     assert typed(*words[:-1]).code == 0
+
+
+def test_layers_that_stay_local_are_not_written_drawn_or_given(
+    typed: Typed, small: Small, tmp_path: Path
+) -> None:
+    plan = a_plan(network={"local": ("head.bias", "head.weight")})
+    plan_path, mine = tmp_path / "plan.toml", tmp_path / "mine.safetensors"
+    plan_path.write_text(plans.render(plan))
+    given = {name: array + 1 for name, array in random_weights(a_plan(), 7).items()}
+    save_file(given, mine)
+    fingerprints = [f"--fingerprint={fingerprint_of(s)}" for s in small.sites.values()]
+    typed(*admit_words(small, *fingerprints))
+    shutil.copytree(small.coordinator.root, tmp_path / "copy")
+    for root, more in ((small.coordinator.root, ()), (tmp_path / "copy", ("--weights", mine))):
+        answer = typed("start", plan_path, "--workspace", root, *more)
+        assert answer.code == 0
+        assert "of which each site keeps 5 to itself" in " ".join(answer.out.split())
+        (path,) = root.glob("rounds/r0000/*.global.safetensors")
+        assert set(load_file(path)) == set(given) - {"head.bias", "head.weight"}
+    assert np.array_equal(
+        load_file(path)["decoder.level1.conv1.bias"], given["decoder.level1.conv1.bias"]
+    )
 
 
 def test_an_external_network_is_started_with_given_weights_alone(

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from brainfed.cli import options
-from brainfed.formats import dataset, federation, identities, signature
+from brainfed.formats import checkpoint, dataset, federation, identities, signature
 from brainfed.formats.dataset import ExclusionReason
 from brainfed.formats.erasure import ErasureReason
 from brainfed.formats.workspace import Workspace
@@ -24,6 +25,10 @@ def site(tmp_path: Path) -> Workspace:
 def test_the_choices_are_those_of_the_code() -> None:
     assert list(get_args(options.ExclusionChoice)) == list(ExclusionReason)
     assert list(get_args(options.ErasureChoice)) == list(ErasureReason)
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_exclude_says_what_goes_asks_and_says_what_it_can_not_reach(
@@ -84,6 +89,21 @@ def test_a_wrong_name_or_reason_ends_with_2(typed: Typed, site: Workspace) -> No
     odd = typed("purge", "--reason", "boredom", "--workspace", site.root)
     assert "'boredom' is not one of 'ended', 'left', 'ordered'" in " ".join(odd.err.split())
     assert "Value error" not in odd.err
+
+
+def test_exclude_tells_of_the_site_s_own_layers(typed: Typed, site: Workspace) -> None:
+    paths = [site.round_folder(number) / checkpoint.LAYERS for number in (1, 2)]
+    for number, path in enumerate(paths, start=1):
+        path.parent.mkdir(exist_ok=True)
+        layers = checkpoint.Layers(number, 1, {"head.bias": np.zeros(1, np.float32)})
+        checkpoint.write_layers(path, layers)
+    words = ("exclude", "carl-2020", "--reason", "bad-label", "--workspace", site.root)
+    declined = typed(*words, answers="n\n")
+    assert "own layers, which may have learned from them, of 2 rounds" in flat(declined.err)
+    assert all(path.exists() for path in paths)
+    done = typed(*words, "--yes")
+    assert "may have learned from them: this site's own layers" in flat(done.out)
+    assert not any(path.exists() for path in paths)
 
 
 def test_purge_asks_erases_and_prints_the_line_that_checks_it(

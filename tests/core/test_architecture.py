@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from brainfed import plan as plans
-from brainfed.core.architecture import n_parameters, network_digest, tensor_table
+from brainfed.core.architecture import n_parameters, network_digest, network_table, tensor_table
 from tests.builders import a_plan
 
 PLANS = Path(__file__).resolve().parents[2] / "plans"
@@ -77,6 +77,15 @@ def test_a_3d_network_has_kernels_of_27_voxels_and_a_deep_head_for_each_level_be
     }
 
 
+def test_what_stays_local_is_in_the_network_and_not_in_what_travels() -> None:
+    local = ("head.weight", "encoder.level1.conv2.bias")
+    plan, without = a_plan(network={"local": local}), a_plan()
+    assert network_table(plan) == network_table(without) == tensor_table(without)
+    assert set(network_table(plan)) - set(tensor_table(plan)) == set(local)
+    assert n_parameters(network_table(plan)) - n_parameters(tensor_table(plan)) == 4 + 4
+    assert network_digest(plan) != network_digest(without)
+
+
 def test_the_table_of_an_external_network_is_what_does_not_stay_local() -> None:
     network = {
         "architecture": "external",
@@ -86,5 +95,6 @@ def test_the_table_of_an_external_network_is_what_does_not_stay_local() -> None:
     plan = a_plan(network=network)
     assert tensor_table(plan) == {"a": (), "b.weight": (4, 1, 3, 3)}
     assert n_parameters(tensor_table(plan)) == 37
+    assert network_table(plan) == tensor_table(plan) | {"mine.weight": (2,), "steps": ()}
     kept_more = a_plan(network={**network, "local": ("steps", "mine.weight", "a")})
     assert network_digest(kept_more) != network_digest(plan)

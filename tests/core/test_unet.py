@@ -136,9 +136,10 @@ def test_the_paper_s_network_answers_as_a_plain_restatement_of_it(
 
 @given(networks())
 @settings(max_examples=25, deadline=None)
-def test_names_and_shapes_are_those_of_the_tensor_table(plan: Plan) -> None:
+def test_names_and_shapes_are_those_of_the_tensor_table_and_of_the_plan(plan: Plan) -> None:
     state = {name: tuple(tensor.shape) for name, tensor in UNet(plan).state_dict().items()}
     assert dict(sorted(state.items())) == tensor_table(plan)
+    assert tuple(sorted(state)) == plan.network.tensor_names
 
 
 @given(networks())

@@ -778,7 +778,7 @@ def test_every_file_of_a_workspace_is_in_the_layout(places: dict[str, Workspace]
     unused = {p for p in unused if not re.match(r"data/(cache|quality|review)", p)}
     assert {re.sub(r"\\", "", p).split("/")[0] for p in unused} <= {"inbox", "reports", "rounds"}
     assert not any(
-        not re.search("training|optimiser|state", p) for p in unused if p.startswith("rounds")
+        not re.search("training|optimiser|state|local", p) for p in unused if p.startswith("rounds")
     )
 
 

@@ -14,6 +14,7 @@ import safetensors
 
 from brainfed.core.metrics import Measure
 from brainfed.core.scoring import CaseScore
+from brainfed.errors import MalformedError
 from brainfed.formats import checkpoint
 from brainfed.formats.checkpoint import Best, Checkpoint
 from brainfed.plan import Region
@@ -95,7 +96,7 @@ def of_zeros(data: bytes) -> bytes:
 
 
 def other_format(data: bytes) -> bytes:
-    return data.replace(b"brainfed-checkpoint-2", b"brainfed-checkpoint-1")
+    return data.replace(b"-checkpoint-2", b"-checkpoint-1").replace(b"-layers-1", b"-layers-0")
 
 
 def without_log(data: bytes) -> bytes:
@@ -130,6 +131,55 @@ def test_moments_are_read_as_written_and_are_no_checkpoint(tmp_path: Path) -> No
     assert checkpoint.read(path) is None
     path.write_bytes(flipped_in_a_tensor(path.read_bytes()))
     assert checkpoint.read_moments(path) is None
+
+
+TABLE: dict[str, tuple[int, ...]] = {"a": (1, 2), "head.bias": ()}
+
+
+def some_layers(**changes: np.ndarray) -> checkpoint.Layers:
+    tensors = {"head.bias": np.array(0.5, np.float32), "a": np.float32([[1, 2]])}
+    return checkpoint.Layers(3, 2, tensors | changes)
+
+
+def test_local_layers_are_read_as_written(tmp_path: Path) -> None:
+    path = tmp_path / checkpoint.LAYERS
+    checkpoint.write_layers(path, some_layers())
+    found = checkpoint.read_layers(path, TABLE)
+    assert (found.round, found.edition) == (3, 2)
+    assert {n: a.tobytes() for n, a in found.tensors.items()} == {
+        n: a.tobytes() for n, a in some_layers().tensors.items()
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert checkpoint.read(path) is None
+    assert checkpoint.read_moments(path) is None
+
+
+@pytest.mark.parametrize("damage", [cut_off, flipped_in_a_tensor, nothing, of_zeros, other_format])
+def test_damaged_local_layers_are_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / checkpoint.LAYERS
+    checkpoint.write_layers(path, some_layers())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(MalformedError, match="damaged") as caught:
+        checkpoint.read_layers(path, TABLE)
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        some_layers(more=np.float32([1])),
+        some_layers(a=np.float32([1, 2])),
+        some_layers(a=np.array([[1, 2]], np.float64)),
+    ],
+    ids=["another name", "another shape", "another type"],
+)
+def test_local_layers_of_another_network_are_refused(
+    tmp_path: Path, layers: checkpoint.Layers
+) -> None:
+    path = tmp_path / checkpoint.LAYERS
+    checkpoint.write_layers(path, layers)
+    with pytest.raises(MalformedError, match="damaged"):
+        checkpoint.read_layers(path, TABLE)
 
 
 FILL = """

@@ -59,6 +59,12 @@ def _finish_words(done: "Finished") -> Words:
     else:
         yield "Named by a person: validation can't tell which round is best."
     yield from blind_words(told)
+    if done.n_local:
+        yield (
+            "These weights do not run outside of the sites: "
+            f"{counted(done.n_local, 'tensor')} of the network stayed there. So `brainfed predict` "
+            "and `brainfed evaluate` work at the sites alone."
+        )
     yield f"The final: {done.path}"
     yield (
         "No further round is closed. Each site may now open its test patients, once, for these "

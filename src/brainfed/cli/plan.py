@@ -43,14 +43,21 @@ def check_plan(file: PlanFile, as_json: Json = False) -> None:
 
 def _facts(plan: "Plan") -> dict[str, Any]:
     from brainfed import plan as plans
-    from brainfed.core.architecture import n_parameters, network_digest, tensor_table
+    from brainfed.core.architecture import (
+        n_parameters,
+        network_digest,
+        network_table,
+        tensor_table,
+    )
 
+    n = n_parameters(network_table(plan))
     return {
         "name": plan.name,
         "digest": plans.plan_digest(plan),
         "data_digest": plans.data_digest(plan),
         "network_digest": network_digest(plan),
-        "n_parameters": n_parameters(tensor_table(plan)),
+        "n_parameters": n,
+        "n_local": n - n_parameters(tensor_table(plan)),
     }
 
 

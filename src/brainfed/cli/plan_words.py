@@ -24,27 +24,45 @@ MADE = {
 
 def plan_in_words(plan: "Plan") -> Words:
     """What is trained, on whom, how long, and what leaves the site."""
-    from brainfed.core.architecture import n_parameters, tensor_table
+    from brainfed.core.architecture import n_parameters, network_table, tensor_table
 
-    n_weights = n_parameters(tensor_table(plan))
+    n_weights, n_sent = n_parameters(network_table(plan)), n_parameters(tensor_table(plan))
     regions = ", ".join(f"{REGIONS[region]} ({region})" for region in plan.scans.regions)
     rows, columns = plan.grid.size
     edge = f"{plan.grid.in_plane_mm:g} mm" if plan.grid.in_plane_mm else "their own"
     yield f"The plan {plan.name}"
     yield (
         f"- What is trained: a network ({_network(plan)}, {n_weights:,} weights, "
-        f"{size_words(4 * n_weights)} a file) that outlines {regions} in MR images of the head."
+        f"{size_words(4 * n_sent)} a file) that outlines {regions} in MR images of the head."
     )
     if plan.network.architecture == "external":
         yield (
             "- brainfed doesn't train it: this site's own program does, which this plan doesn't "
-            f"describe. {counted(len(plan.network.local), 'tensor')} of it never leave a site."
+            "describe."
         )
+    yield from _kept(plan, n_weights - n_sent)
     yield from _patients(plan)
     yield f"- Slices are axial, {rows} x {columns} pixels, pixel edge {edge}."
     yield from _rounds(plan)
     yield from _leaving(plan)
     yield from _terms(plan)
+
+
+def _kept(plan: "Plan", n_weights: int) -> Words:
+    """What of the network never leaves a site."""
+    local = plan.network.local
+    if not local:
+        return
+    shown = ", ".join((*local[:3], "...") if len(local) > 3 else local)
+    yield (
+        f"- {counted(len(local), 'tensor')} of it ({n_weights:,} weights) never leave a site; each "
+        f"has its own: {shown}."
+    )
+    if plan.network.architecture != "external":
+        yield (
+            "  What is sent can't be run without them: nobody but these sites can outline scans "
+            "with it or score it, and a site that hasn't trained yet begins them from chance."
+        )
 
 
 def _network(plan: "Plan") -> str:

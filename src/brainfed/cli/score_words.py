@@ -31,6 +31,11 @@ def weights_words(done: "EvaluateResult") -> Words:
         f"{counted(done.n_patients, 'patient')}, {counted(done.n_cases, 'case')}"
     )
     yield from _kept(done.n_kept)
+    if done.layers_are_drawn:
+        yield (
+            "This site has no layers of its own yet, which the plan keeps local: those that the "
+            "plan's seed draws stand in for them, and nobody has trained these."
+        )
     yield _means(done, done.evaluation)
     yield from _apart(done)
     yield from _notes(done.summaries)

@@ -124,8 +124,10 @@ def _start_words(done: "Started") -> Words:
     verb = "was started before" if done.already else "has started"
     yield f"The federation of the plan {done.plan.name} {verb}."
     yield f"  its digest: {done.federation}"
+    size = size_words(4 * (done.n_parameters - done.n_local))
+    kept = f", of which each site keeps {done.n_local:,} to itself" if done.n_local else ""
     yield (
-        f"The network has {done.n_parameters:,} weights ({size_words(4 * done.n_parameters)} a "
-        f"file); {counted(done.plan.rounds, 'round')}; sites: {', '.join(done.sites)}"
+        f"The network has {done.n_parameters:,} weights{kept} ({size} a file); "
+        f"{counted(done.plan.rounds, 'round')}; sites: {', '.join(done.sites)}"
     )
     yield "Next: brainfed export --to FOLDER, and carry the files to every site."

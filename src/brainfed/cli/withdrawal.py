@@ -46,8 +46,8 @@ def exclude(
 
     With withdrawn or opted-out all cases of the patient go, and none is made of later visits. The
     case leaves the split from the next round on; its file, cache, pictures, rows and name are
-    erased, and so is an update that was trained with it and never signed. The scans themselves
-    stay where they are.
+    erased, and so are an update that was trained with it and never signed, and the layers that
+    the plan keeps at this site. The scans themselves stay where they are.
     """
     from brainfed.formats.dataset import ExclusionReason
     from brainfed.steps import exclude as step
@@ -70,6 +70,12 @@ def _chosen_words(chosen: "Chosen") -> Words:
     yield f"{counted(len(chosen.cases), 'case')} of {whose}: {ids}."
     for path in chosen.updates:
         yield f"An update that may have learned from them and was never signed: {path.name}."
+    if chosen.layers:
+        yield (
+            "This site's own layers, which may have learned from them, of "
+            f"{counted(len(chosen.layers), 'round')}: the next round begins them anew, and past "
+            "weights are no longer scored with them."
+        )
 
 
 def _exclude_words(done: "Excluded") -> Words:
@@ -80,6 +86,8 @@ def _exclude_words(done: "Excluded") -> Words:
     )
     for path in chosen.updates:
         yield f"Erased, because it may have learned from them and was never signed: {path.name}"
+    if chosen.layers:
+        yield "Erased, because they may have learned from them: this site's own layers"
     if chosen.updates:
         yield "Next: brainfed train-round"
     if chosen.signed_update is not None:

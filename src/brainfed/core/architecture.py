@@ -9,24 +9,30 @@ import math
 
 from brainfed.core import canonical
 from brainfed.errors import PlanError
-from brainfed.plan import Architecture, Network, Norm, Plan, render
+from brainfed.plan import Architecture, Norm, Plan, render
 
 TensorTable = dict[str, tuple[int, ...]]
-"""Shape of each float32 tensor by name, in name order."""
+"""Shape of each tensor by name, in name order."""
 
 
 def tensor_table(plan: Plan) -> TensorTable:
-    """Names and shapes of the plan's weights, in name order.
+    """Names and shapes of the weights that travel, in name order: all but the plan's `local`."""
+    local = frozenset(plan.network.local)
+    return {name: shape for name, shape in network_table(plan).items() if name not in local}
+
+
+def network_table(plan: Plan) -> TensorTable:
+    """Names and shapes of all the network's weights, in name order, those that stay local too.
 
     Convolutions are `(out, in, 3, 3)`, the heads `(region, channel, 1, 1)`, in 3-D with one edge
     more; level 1 is full resolution. A decoder level reads the upsampled level below beside its
     skip connection; with deep supervision each below full resolution has a head of its own. Of an
-    external network they are the plan's `tensors` without those that stay `local`.
+    external network they are the plan's `tensors`, also those that are no float32.
     """
     network = plan.network
     if network.architecture is Architecture.EXTERNAL:
-        shapes = external_shapes(network)
-        return {name: shapes[name] for name in sorted(shapes) if name not in network.local}
+        lines = (line.split(" ") for line in network.tensors)
+        return {name: tuple(int(edge) for edge in edges) for name, _, *edges in sorted(lines)}
     channels, n = network.channels, network.n_dimensions
     table: TensorTable = {}
 
@@ -96,19 +102,13 @@ def check_external(plan: Plan) -> None:
         )
 
 
-def external_shapes(network: Network) -> TensorTable:
-    """Shape of every tensor of an external network by name, those that stay local too."""
-    lines = [line.split(" ") for line in network.tensors]
-    return {name: tuple(int(edge) for edge in edges) for name, _, *edges in lines}
-
-
 def n_parameters(table: TensorTable) -> int:
-    """The number of float32 values in all tensors."""
+    """The number of values in all tensors."""
     return sum(math.prod(shape) for shape in table.values())
 
 
 def network_digest(plan: Plan) -> str:
-    """SHA-256 (hexadecimal) of the plan's table `network` and of its tensor table."""
+    """SHA-256 (hexadecimal) of the plan's table `network` and of what travels of its tensors."""
     content = {
         "network": render(plan, ("network",)),
         "tensors": [[name, *shape] for name, shape in tensor_table(plan).items()],

@@ -28,7 +28,7 @@ def network_with(
     """The plan's network holding these weights, on the device.
 
     Args:
-        weights: float32 arrays by name, those of `core.architecture.tensor_table(plan)`.
+        weights: float32 arrays by name, those of `core.architecture.network_table(plan)`.
         plan: The plan.
         device: Where to compute; channels come last in memory on CUDA, where it is faster.
 

@@ -50,7 +50,7 @@ BUNCH = 20
 """On CUDA so many steps are computed before their losses are fetched: to look is to wait."""
 
 Weights = Mapping[str, NDArray[np.float32]]
-"""float32 arrays by name, those of `core.architecture.tensor_table`."""
+"""float32 arrays by name, those of `core.architecture.network_table`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The U-Net of the paper and its family: 2-D or 3-D, any depth, width, modalities and regions.
 
-Names and shapes of the weights are those of `core.architecture.tensor_table`, so a file of weights
+Names and shapes of the weights are those of `core.architecture.network_table`, so a file of weights
 can be checked without torch and loaded here as it is. Below, `space` stands for y, x in 2-D and
 for z, y, x in 3-D.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainfed.core.architecture import tensor_table
+from brainfed.core.architecture import network_table
 from brainfed.plan import Activation, Norm, Plan
 
 CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -135,7 +135,7 @@ class UNet(nn.Module):
 
 
 def initial_weights(plan: Plan) -> dict[str, np.ndarray]:
-    """The weights of round 0: he_uniform convolutions, zero biases, norms that change nothing.
+    """All weights before round 1: he_uniform convolutions, zero biases, norms that change nothing.
 
     Each tensor has its own stream of random numbers, made from the plan's seed and its name, so
     the same plan gives the same bits, and nothing but the plan decides. Convolutions are uniform
@@ -143,10 +143,10 @@ def initial_weights(plan: Plan) -> dict[str, np.ndarray]:
     27 n_in).
 
     Returns:
-        float32 arrays by name, names and shapes of `tensor_table(plan)`.
+        float32 arrays by name, names and shapes of `network_table(plan)`.
     """
     weights: dict[str, np.ndarray] = {}
-    for name, shape in tensor_table(plan).items():
+    for name, shape in network_table(plan).items():
         if len(shape) > 1:
             digest = hashlib.sha256(f"{plan.seed} {name}".encode()).digest()
             random = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))

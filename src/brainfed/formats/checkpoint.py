@@ -1,8 +1,8 @@
-"""`rounds/rNNNN/training.checkpoint` and `optimiser.state`: a round of training on its way.
+"""What a round of training keeps in `rounds/rNNNN/` for its own site.
 
-Both are safetensors files with one metadata entry, `brainfed`, of JSON; no pickle, mode 0600, put
-in place by one rename. They hold what was learned from patients and stay at the site.
-`docs/formats/checkpoint.md` describes them.
+`training.checkpoint`, `optimiser.state` and `local.layers` are safetensors files with one metadata
+entry, `brainfed`, of JSON; no pickle, mode 0600, put in place by one rename. They hold what was
+learned from patients and stay at the site. `docs/formats/checkpoint.md` describes them.
 """
 
 import hashlib
@@ -18,15 +18,19 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import save
 
+from brainfed.core.architecture import TensorTable
 from brainfed.core.scoring import CaseScore
+from brainfed.errors import MalformedError
 from brainfed.formats import atomic, training_log
 
 NAME = "training.checkpoint"
 OPTIMISER = "optimiser.state"
+LAYERS = "local.layers"
 CURVES = "training.png"
-TRAINING_FILES = (NAME, OPTIMISER, CURVES, training_log.NAME)
+TRAINING_FILES = (NAME, OPTIMISER, LAYERS, CURVES, training_log.NAME)
 """All that training leaves in the folder of its round and that never leaves the site."""
 FORMAT, MOMENTS_FORMAT = "brainfed-checkpoint-2", "brainfed-optimiser-1"
+LAYERS_FORMAT = "brainfed-local-layers-1"
 LOG_COLUMNS = ("number", "n_steps", "loss", "rate", "dice", "n_samples")
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -62,6 +66,16 @@ class Checkpoint:
     """Scores of the validation cases before the first step."""
     best: Best | None = None
     """None where a round is as long as the plan says, and before the first epoch's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A site's own values of the tensors that the plan keeps local, after a round."""
+
+    round: int
+    edition: int
+    """Of the update that was trained with them."""
+    tensors: Tensors
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
@@ -142,6 +156,43 @@ def read_moments(path: Path) -> Tensors | None:
     """The moments at this place; None where there are none, or damaged ones."""
     found = _read(path, MOMENTS_FORMAT)
     return None if found is None else found[0]
+
+
+def write_layers(path: Path, layers: Layers) -> None:
+    """Write the layers that stay local, in place of those of an earlier edition.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    about = {"format": LAYERS_FORMAT, "round": layers.round, "edition": layers.edition}
+    _write(path, dict(layers.tensors), about)
+
+
+def read_layers(path: Path, table: TensorTable) -> Layers:
+    """The layers at this place: unlike the other two, they can't be made again.
+
+    Args:
+        path: The file.
+        table: Names and shapes that must be there.
+
+    Raises:
+        MalformedError: It is damaged, or not there, or holds other tensors.
+    """
+    found = _read(path, LAYERS_FORMAT)
+    tensors, about = found or ({}, {})
+    shapes = {name: array.shape for name, array in sorted(tensors.items())}
+    numbers = (about.get("round"), about.get("edition"))
+    is_float32 = all(array.dtype == np.float32 for array in tensors.values())
+    if shapes != table or not is_float32 or not all(type(n) is int for n in numbers):
+        raise MalformedError(
+            "The layers that stay at this site are damaged",
+            expected=f"the {len(table)} tensors of the plan's network.local, as they were written",
+            found="what can't be read" if found is None else "other tensors",
+            where=path,
+            hint="bring this file back from a backup; if there is none, take it away: the site "
+            "then goes on with its layers of an earlier round, or with none of its own",
+        )
+    return Layers(about["round"], about["edition"], tensors)
 
 
 def _write(path: Path, tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:

@@ -27,10 +27,10 @@ from brainfed.core.sshsig import NAMESPACE
 from brainfed.core.unet import initial_weights
 from brainfed.errors import PlanError, UsageError
 from brainfed.formats import atomic, dataset, federation, rounds, workspace
-from brainfed.formats import weights as weight_files
 from brainfed.formats.dataset import Case
 from brainfed.formats.roster import Role
 from brainfed.formats.workspace import Workspace
+from brainfed.steps import local_layers
 from brainfed.steps.accept import JoinRequest
 from brainfed.steps.admit import Candidate, admit
 from brainfed.steps.aggregate import aggregate
@@ -261,7 +261,7 @@ def _score(root: Path, number: int) -> list[float]:
     held_out = _cases([root], known.first_plan, dataset.Subset.VALIDATION)
     with cpu_threads(1):
         rows = scores_of(
-            weight_files.read_tensors(scored.path, known.table),
+            local_layers.whole(site, known, scored),
             known.first_plan,
             held_out,
             device=choose_device("cpu"),

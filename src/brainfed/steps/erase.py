@@ -58,6 +58,11 @@ def update(place: Workspace, path: Path) -> None:
     atomic.remove(path)
 
 
+def local_layers(place: Workspace) -> tuple[Path, ...]:
+    """The layers that stay at this site, of all rounds: each was trained from the one before."""
+    return tuple(sorted(place.rounds.glob(f"r*/{checkpoint.LAYERS}")))
+
+
 def rounds_on_their_way(place: Workspace) -> None:
     """Erase checkpoints, and the states of optimisers: they were learned from cases that go.
 

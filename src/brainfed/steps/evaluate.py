@@ -25,7 +25,6 @@ from brainfed.formats import (
     floor,
     score_journal,
     score_table,
-    weights,
 )
 from brainfed.formats.dataset import CaseEntry, Subset
 from brainfed.formats.federation import Federation
@@ -38,7 +37,7 @@ from brainfed.formats.scores import Group
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Evaluation, Plan
-from brainfed.steps import case_pictures, native_space, score_file
+from brainfed.steps import case_pictures, local_layers, native_space, score_file
 from brainfed.steps.choose_weights import Wish, check_finished, files_of
 from brainfed.steps.score_cases import Scorer, entries_of, score_all
 
@@ -58,6 +57,8 @@ class Scored:
     """The rows as CSV, in the site's `reports/`."""
     n_kept: int
     """Cases that an interrupted evaluation had scored already."""
+    layers_are_drawn: bool
+    """Whether the plan keeps layers local and the site has none yet: those of the seed counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +111,11 @@ def evaluate(
         progress: Told of each case.
 
     Raises:
+        PlanError: The network is external, or has layers at the sites that an evaluator lacks.
         UsageError: The test set without confirmation, or of other weights than the final's; no
             such weight file, or one file twice.
         WorkspaceError: The other role, not joined, no cases or no split yet, no such round, or for
-            the test set no final.
+            the test set no final or no layers of its own.
         ScanError: A case is damaged or of another plan, the subset is empty, or the scans of a case
             are not there to be scored on.
         FileRefusedError: The weights are damaged, of a stranger, or of another federation.
@@ -130,16 +132,20 @@ def evaluate(
     files = files_of(place, known, wish)
     plan = known.plan_of(files[0].manifest.round)
     check_own(plan, "evaluate")
+    local_layers.check_can_run(plan, place, "evaluate")
     entries = _entries_to_score(place, plan, wish.subset)
     is_native = wish.space is ScoredSpace.NATIVE
     scans = native_space.scans_by_case(place.data) if is_native else None
     if wish.subset is Subset.TEST:
+        local_layers.check_has_own(place, known, files[0], "its test patients stay closed")
+    tensors = [local_layers.whole(place, known, file, progress) for file in files]
+    if wish.subset is Subset.TEST:
         _note_opened(place, files, len(entries))
     with cpu_threads(threads):
         work = [
-            _Work(place, wish, plan, file, Scorer(model, plan, chosen, place.data, scans))
-            for file in files
-            for model in [network_with(weights.read_tensors(file.path, known.table), plan, chosen)]
+            _Work(place, wish, known, file, Scorer(model, plan, chosen, place.data, scans))
+            for file, loaded in zip(files, tensors, strict=True)
+            for model in [network_with(loaded, plan, chosen)]
         ]
         found = [one.score(entries, jobs=jobs, progress=progress) for one in work]
         first, second = found[0], found[1] if len(found) > 1 else None
@@ -181,12 +187,14 @@ class _Work:
     """One weight file on the cases: its journal, then its table."""
 
     def __init__(
-        self, place: Workspace, wish: Wish, plan: Plan, file: WeightsFile, scorer: Scorer
+        self, place: Workspace, wish: Wish, known: Federation, file: WeightsFile, scorer: Scorer
     ) -> None:
-        self.wish, self.plan, self.file, self.scorer = wish, plan, file, scorer
+        self.wish, self.plan, self.file, self.scorer = wish, scorer.plan, file, scorer
         grid = ".native" if wish.space is ScoredSpace.NATIVE else ""
         self.table = place.reports / f"evaluate.{file.digest[:8]}.{wish.subset}{grid}.csv"
-        self.journal = score_journal.open_journal(self.table, scorer.key(file.digest))
+        key = scorer.key(local_layers.digest_of(place, known, file))
+        self.journal = score_journal.open_journal(self.table, key)
+        self.layers_are_drawn = local_layers.are_drawn(place, known, file)
 
     def score(self, entries: Sequence[CaseEntry], *, jobs: int, progress: Progress) -> Scored:
         """Score all cases and write the table."""
@@ -200,6 +208,7 @@ class _Work:
             intervals=intervals(rows, self.plan.scans.regions),
             report_path=self.table,
             n_kept=sum(self.journal.kept(e.id, e.digest) is not None for e in entries),
+            layers_are_drawn=self.layers_are_drawn,
         )
 
     def _about(self, measured: Sequence[MeasuredCase]) -> About:

@@ -49,6 +49,8 @@ class Chosen:
     """Id of the patient, where the reason is of the patient."""
     updates: tuple[Path, ...]
     """Updates that were trained with them and never signed: they are erased too."""
+    layers: tuple[Path, ...]
+    """Layers that stay at this site, of all rounds, which may have learned from them: likewise."""
     signed_update: Path | None
     """The update of the open round if it is signed: it may have left, and stays."""
     already: bool
@@ -98,6 +100,7 @@ def choose(place: Workspace, name: str, reason: ExclusionReason) -> Chosen:
         cases=cases,
         patient=patient if reason.is_of_the_patient else None,
         updates=erase.unsigned_updates(place) if was_used else (),
+        layers=erase.local_layers(place) if was_used else (),
         signed_update=_signed_update(place) if was_used else None,
         already=already,
     )
@@ -121,6 +124,8 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
         dataset.write_index(data, index)
     for path in chosen.updates:
         erase.update(place, path)
+    for path in chosen.layers:
+        atomic.remove(path)
     erase.rounds_on_their_way(place)
     ids = {entry.id for entry in chosen.cases}
     left = {patient for case, patient in patients.items() if case not in ids}

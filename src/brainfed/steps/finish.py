@@ -33,6 +33,9 @@ class Finished:
     """Whether the figures here name this round as the best; else a person named it."""
     told: RoundsCompared
     rounds_planned: int
+    n_local: int
+    """Tensors that stay at the sites and without which the weights don't run; of an external
+    network, of which brainfed doesn't know that, 0."""
 
 
 def finish(place: Workspace, *, round_number: int | None = None, today: date) -> Finished:
@@ -71,6 +74,7 @@ def finish(place: Workspace, *, round_number: int | None = None, today: date) ->
         digest = signature.digest_of(path).hex()
         place.note(Event.MADE, what="final", round=final.round, digest=digest)
     exchange.fill_outbox(place)
+    network = known.first_plan.network
     return Finished(
         final=final,
         path=path,
@@ -79,6 +83,7 @@ def finish(place: Workspace, *, round_number: int | None = None, today: date) ->
         by_validation=told.best == final.round,
         told=told,
         rounds_planned=known.plans[-1].plan.rounds,
+        n_local=len(network.local) if network.n_dimensions else 0,
     )
 
 

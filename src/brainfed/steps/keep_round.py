@@ -150,10 +150,16 @@ class RoundKeeper:
             self._beside(self, state)
 
 
-def digest_of_round(place: Workspace, plan: Plan, parent: str, precision: Precision) -> str:
+def digest_of_round(place: Workspace, plan: Plan, origin: str, precision: Precision) -> str:
     """Digest of all that the weights of this site's round follow from.
 
     It is empty where index or split are not there or damaged, and then equals none.
+
+    Args:
+        place: The site's workspace.
+        plan: The plan of the round.
+        origin: Digest of the weights that the round begins with, this site's own layers among them.
+        precision: What is computed in.
     """
     try:
         cases = [
@@ -164,7 +170,7 @@ def digest_of_round(place: Workspace, plan: Plan, parent: str, precision: Precis
         split = dataset.split_digest(place.data)
     except (ScanError, WorkspaceError):
         return ""
-    content = [parent, plans.plan_digest(plan), place.name, str(precision), split, cases]
+    content = [origin, plans.plan_digest(plan), place.name, str(precision), split, cases]
     return sha256(canonical.dumps(content)).hexdigest()
 
 

@@ -17,7 +17,13 @@ from brainfed.plan import Plan
 from brainfed.steps.report_facts import Report, WeightsTold
 from brainfed.steps.report_figures import distributions
 from brainfed.steps.report_sections import audited, limits, plan_figures, test_patients
-from brainfed.steps.report_tables import LEGEND, newest_figures, newest_with, round_name
+from brainfed.steps.report_tables import (
+    LEGEND,
+    counted,
+    newest_figures,
+    newest_with,
+    round_name,
+)
 from brainfed.steps.statements import statements
 
 EMPTY = "empty: for the authors"
@@ -76,6 +82,16 @@ def _what(told: Report) -> Section:
             Text(
                 f"This federation is a {known.start.purpose}: its weights and figures are of no "
                 "use elsewhere.",
+                is_warning=True,
+            )
+        )
+    network = plan_of_card(told).network
+    if network.local and network.n_dimensions:  # of the sites' own nobody here knows what they are
+        blocks.append(
+            Text(
+                "These weights do not run outside of their sites: "
+                f"{counted(len(network.local), 'tensor')} of the network stayed at each site, "
+                "which has its own. A site's figures are of these weights with its own layers.",
                 is_warning=True,
             )
         )

@@ -23,6 +23,7 @@ from brainfed.core.labels import LabelProtocol, can_give, check_can_hold
 from brainfed.core.png import encode
 from brainfed.core.progress import Progress, silent
 from brainfed.core.sequence_rule import SequenceRule, default_rule
+from brainfed.core.training import Weights
 from brainfed.errors import NotReadyError, ScanError, UsageError
 from brainfed.formats import atlas, atomic, cases_csv, scan, scan_folder, weights
 from brainfed.formats.cache import CaseCache
@@ -30,6 +31,7 @@ from brainfed.formats.found_case import LABEL, FoundCase, LabelOrigin, ScanFile
 from brainfed.formats.scan_folder import printable
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan, Space
+from brainfed.steps import local_layers
 from brainfed.steps.predict_case import RESEARCH_ONLY, Predictor
 from brainfed.steps.predict_rows import PredictResult, RefusedPredictionsError, Row, Status
 from brainfed.steps.recognise import Layout, plain_path, recognise
@@ -86,10 +88,10 @@ def predict(
     Raises:
         RefusedPredictionsError: Some cases can't be predicted; a ScanError.
         UsageError: A file or folder that is not there, or the output within the scans.
-        PlanError: The network is external.
+        PlanError: The network is external, or has layers at the sites that aren't here.
         FileRefusedError: The weights or the start can't be trusted.
         ScanError: No case at all, or a protocol that can't hold the plan's regions.
-        NotReadyError: A package or the atlas is missing.
+        NotReadyError: A package or the atlas is missing, or this site's own layers.
         ResourceError: The disk, the device or the memory.
     """
     _refuse_inside(wish)
@@ -97,6 +99,11 @@ def predict(
     tell(trusted)
     plan = trusted.plan
     check_own(plan, "run")
+    vouching = place if trusted.start_path is None else None
+    local_layers.check_can_run(plan, vouching, "run")
+    if vouching is not None:
+        words = "its outlines would be worth nothing"
+        local_layers.check_has_own(vouching, trusted.known, trusted.file, words)
     check_can_hold(wish.protocol, plan.scans.regions)
     atlas_path = _atlas(wish, plan, place)
     chosen = choose_device(device)
@@ -108,12 +115,12 @@ def predict(
     # One thread, as `preprocess` has it, so that both see the same bits.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with cpu_threads(threads):
-        tensors = weights.read_tensors(trusted.file.path, trusted.known.table)
+        tensors, digest = _loaded(trusted, vouching)
         predictor = Predictor(
             model=inference.network_with(tensors, plan, chosen),
             plan=plan,
             device=chosen,
-            digest=trusted.file.digest,
+            digest=digest,
             protocol=wish.protocol,
             mirror=wish.mirror,
             atlas_path=atlas_path,
@@ -126,6 +133,14 @@ def predict(
     if result.count(Status.REFUSED):
         raise RefusedPredictionsError(result)
     return result
+
+
+def _loaded(trusted: Trusted, place: Workspace | None) -> tuple[Weights, str]:
+    """The weights, with a site's own layers where the plan has such, and the digest of both."""
+    file, known = trusted.file, trusted.known
+    if place is None:
+        return weights.read_tensors(file.path, known.table), file.digest
+    return local_layers.whole(place, known, file), local_layers.digest_of(place, known, file)
 
 
 def _result(wish: Wish, trusted: Trusted, rows: Sequence[Row], out: Path) -> PredictResult:

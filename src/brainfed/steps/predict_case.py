@@ -62,7 +62,7 @@ class Predictor:
     plan: Plan
     device: torch.device
     digest: str
-    """Of the weight file."""
+    """Of the weight file; where layers stay at the site, of these and the file."""
     protocol: LabelProtocol
     mirror: bool
     atlas_path: Path | None

@@ -1,6 +1,6 @@
 """The sections of a report that are no scores: who took part, hand-overs, plan, audit, limits."""
 
-from brainfed.core.architecture import n_parameters, tensor_table
+from brainfed.core.architecture import n_parameters, network_table, tensor_table
 from brainfed.formats import floor
 from brainfed.formats.record import InputStatus
 from brainfed.formats.report_page import Block, Cell, Facts, Items, Section, Table, Text
@@ -139,7 +139,7 @@ def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Grid", f"{rows} x {columns} pixels, in plane {spacing}"),
         ("Split", parts),
         ("Network", _network(plan)),
-        ("Parameters", f"{n_parameters(tensor_table(plan)):,}"),
+        ("Parameters", _parameters(plan)),
         *_training(plan),
         ("Rounds", str(plan.rounds)),
         ("Aggregation", f"{plan.aggregation.rule}, weighted by {plan.aggregation.weights}"),
@@ -155,9 +155,17 @@ def plan_figures(plan: Plan) -> tuple[tuple[str, str], ...]:
 def _network(plan: Plan) -> str:
     network = plan.network
     if network.n_dimensions == 0:
-        n_local, n = len(network.local), counted(len(network.tensors), "tensor")
-        return f"{network.architecture}: the sites' own, {n}, {n_local} of them kept by each site"
+        return f"{network.architecture}: the sites' own, {counted(len(network.tensors), 'tensor')}"
     return f"{network.architecture}, {', '.join(map(str, network.channels))} channels"
+
+
+def _parameters(plan: Plan) -> str:
+    n = n_parameters(network_table(plan))
+    n_local = n - n_parameters(tensor_table(plan))
+    if not plan.network.local:
+        return f"{n:,}"
+    kept = counted(len(plan.network.local), "tensor")
+    return f"{n:,}, {n_local:,} of them ({kept}) kept by each site"
 
 
 def _training(plan: Plan) -> tuple[tuple[str, str], ...]:

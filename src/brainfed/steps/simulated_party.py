@@ -11,11 +11,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from brainfed.core.architecture import TensorTable
 from brainfed.core.device import choose_device
 from brainfed.core.device import threads as cpu_threads
 from brainfed.core.metrics import Measure
 from brainfed.core.scoring import CaseScore, patient_scores
+from brainfed.core.training import Weights
 from brainfed.core.unet import initial_weights
 from brainfed.formats import atomic, federation, rounds, training_log, weights, workspace
 from brainfed.formats.dataset import CaseEntry, Subset
@@ -25,7 +25,7 @@ from brainfed.formats.shelf import DiskShelf
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import Plan, Region
-from brainfed.steps import turns
+from brainfed.steps import local_layers, turns
 from brainfed.steps.accept import JoinRequest
 from brainfed.steps.admit import Candidate, admit
 from brainfed.steps.aggregate import aggregate
@@ -199,16 +199,16 @@ def score_updates(
     coordinator = workspace.find(folder / lead)
     known = federation.load(coordinator)
     plan = known.first_plan
-    files = [
-        rounds.verify_weights(path, known)
+    found = [
+        local_layers.whole(workspace.find(folder / name), known, rounds.verify_weights(path, known))
         for name in of
         if (path := rounds.update_path(coordinator, known, 1, name)) is not None
     ]
-    assert len(files) == len(of)
+    assert len(found) == len(of)
     entries = entries_of(data, plan, subset)
     if not entries:
         return ()
-    return _by_patient(_scored(files, data, entries, plan, known.table, machine), plan)
+    return _by_patient(_scored(found, data, entries, plan, machine), plan)
 
 
 def end(folder: Path, lead: str, sites: Sequence[str], best: int, today: date) -> int:
@@ -254,19 +254,19 @@ def _rows(
     plan: Plan,
     machine: Machine,
 ) -> list[CaseScore]:
-    table = federation.load(site).table
-    return _scored(files, site.data, entries, plan, table, machine)
+    known = federation.load(site)
+    found = [local_layers.whole(site, known, file) for file in files]
+    return _scored(found, site.data, entries, plan, machine)
 
 
 def _scored(
-    files: Sequence[WeightsFile],
+    loaded: Sequence[Weights],
     data: Path,
     entries: Sequence[CaseEntry],
     plan: Plan,
-    table: TensorTable,
     machine: Machine,
 ) -> list[CaseScore]:
-    first, *besides = [weights.read_tensors(file.path, table) for file in files]
+    first, *besides = loaded
     with cpu_threads(THREADS):
         return scores_of(
             first,

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from brainfed.core import charts, paper_figures
-from brainfed.core.architecture import n_parameters, tensor_table
+from brainfed.core.architecture import n_parameters, network_table
 from brainfed.core.contenders import Contender, passes_of
 from brainfed.core.partition import Kind
 from brainfed.formats import atomic, report_page
@@ -125,7 +125,7 @@ def _n_patients(told: Simulation) -> int:
 
 
 def _other_network(told: Simulation) -> list[str]:
-    n, theirs = n_parameters(tensor_table(told.plan)), paper_figures.N_PARAMETERS
+    n, theirs = n_parameters(network_table(told.plan)), paper_figures.N_PARAMETERS
     size = told.plan.grid.size
     items = []
     if n != theirs:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from brainfed import plan as plans
-from brainfed.core.architecture import n_parameters
+from brainfed.core.architecture import n_parameters, network_table
 from brainfed.errors import ConflictError, NotReadyError, PlanError
 from brainfed.formats import (
     atomic,
@@ -36,6 +36,9 @@ class Started:
     federation: str
     plan: plans.Plan
     n_parameters: int
+    """Of the whole network."""
+    n_local: int
+    """Of them, those that each site keeps to itself."""
     sites: tuple[str, ...]
     already: bool
 
@@ -60,7 +63,7 @@ def start_federation(
         place: The coordinator's workspace.
         plan_path: The plan.
         initial_weights: Makes the weights of round 0 from the plan; given, so that only the caller
-            needs torch.
+            needs torch. Layers that stay at the sites are not written.
         today: The day for start.json.
         purpose: `real`, or a marked simulation or drill.
         are_given: Whether the weights come from a file; run again, they must be the same.
@@ -92,8 +95,15 @@ def start_federation(
     elif are_given:
         _check_same(place, known, initial_weights(plan))
     exchange.fill_outbox(place)
-    n = n_parameters(known.table)
-    return Started(known.digest, plan, n, tuple(p.name for p in known.roster.sites), already)
+    n = n_parameters(network_table(plan))
+    return Started(
+        federation=known.digest,
+        plan=plan,
+        n_parameters=n,
+        n_local=n - n_parameters(known.table),
+        sites=tuple(p.name for p in known.roster.sites),
+        already=already,
+    )
 
 
 def _write_start(place: Workspace, plan: plans.Plan, purpose: Purpose, today: date) -> None:
@@ -142,6 +152,6 @@ def _write_first_weights(
     path = place.round_folder(0) / known.weights_name(manifest)
     atomic.make_folder(path.parent)
     atomic.remove(path)
-    weights.write(path, manifest, tensors)
+    weights.write(path, manifest, {name: tensors[name] for name in known.table})
     digest = signature.sign_file(path, rosters.coordinator_key(place))
     place.note(Event.MADE, what="global weights", round=0, digest=digest.hex())

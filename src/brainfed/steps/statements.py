@@ -95,13 +95,16 @@ def _of_network(told: Report, plan: Plan) -> dict[str, str]:
     )
     if plan.network.n_dimensions == 0:
         return {
-            "model": f"{facts['Network']}; {facts['Parameters']} parameters are averaged.",
+            "model": f"{facts['Network']}. Parameters: {facts['Parameters']}.",
             "initial": begin,
             "training": f"{facts['Training']}; {rounds}",
         }
+    whole = "Plan and weight file give the whole."
+    if plan.network.local:
+        whole = "Plan and weight file give all but what the sites keep."
     return {
-        "model": f"{facts['Network']}, {facts['Parameters']} parameters, norm {plan.network.norm}, "
-        f"activation {plan.network.activation}. Plan and weight file give the whole.",
+        "model": f"{facts['Network']}, norm {plan.network.norm}, activation "
+        f"{plan.network.activation}. Parameters: {facts['Parameters']}. {whole}",
         "initial": begin,
         "training": f"{facts['Training']}; {facts['Optimiser']}; loss {facts['Loss']}; {rounds}",
         "ensemble": "None: one network.",
@@ -125,12 +128,15 @@ def _of_figures(told: Report) -> dict[str, str]:
     if not told.standings:
         return always
     measures = dict.fromkeys(row.measure for row in told.standings)
+    sets = "One set of weights for all."
+    if told.known.first_plan.network.local:
+        sets = "Layers of each site's own; all other weights are the same."
     return always | {
         "measures": "; ".join(NAMES[measure] for measure in measures),
         "statistics": "Mean and standard deviation over patients, quartiles from 20 patients on. "
         "No intervals and no tests over sites: those need single patients, who stay there.",
         "robustness": f"Site by site, the worst one marked{by_group}.",
-        "clusters": f"One set of weights for all. Site by site, the worst one marked{by_group}.",
+        "clusters": f"{sets} Site by site, the worst one marked{by_group}.",
         "scores": "Under “Scores”, by site and over all.",
         "precision": "Standard deviations under “Scores”; no intervals.",
     }

@@ -150,10 +150,17 @@ def _finished(place: Workspace, final: Final, known: federation.Federation) -> t
             *_recovery(place),
         )
     is_open = (place.reports / f"evaluate.{final.weights[:8]}.test.csv").exists()
-    if not is_open and known.first_plan.network.n_dimensions:
+    can_score = known.first_plan.network.n_dimensions and not _lacks_layers(place, known)
+    if not is_open and can_score:
         return (f"{told} Open the test patients, once: brainfed evaluate --subset test",)
     scored = _scored(place, final.round, known.roster.coordinator.name)
     return (*_scores(place), *(scored or (f"{told} Nothing is left to do.",)))
+
+
+def _lacks_layers(place: Workspace, known: federation.Federation) -> bool:
+    """Whether this is an evaluator, who has no layers where the sites have their own."""
+    network = known.first_plan.network
+    return place.role is Role.EVALUATOR and bool(network.local) and network.n_dimensions > 0
 
 
 def _recovery(place: Workspace) -> tuple[str, ...]:
@@ -262,6 +269,11 @@ def _site(place: Workspace, newest: int, known: federation.Federation) -> tuple[
         update = None  # the round before was closed again since
     is_next = place.role is Role.SITE and newest < known.plans[-1].plan.rounds and update is None
     wait = _others_turn(place, newest, known) if is_next else ()
+    if _lacks_layers(place, known):
+        return (
+            "Nothing to score: the weights lack layers that stay at the sites (network.local). "
+            "Label maps of a site can be: brainfed evaluate --predictions FOLDER --truth FOLDER",
+        )
     if known.first_plan.network.n_dimensions == 0 and update is None:
         return wait or _with_their_own_program(place, newest, known)
     if update is None and not (place.data / "cases.json").exists():

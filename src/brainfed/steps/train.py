@@ -36,6 +36,7 @@ from brainfed.formats.shelf import DiskShelf
 from brainfed.formats.weights import WeightsFile
 from brainfed.formats.workspace import Workspace
 from brainfed.plan import OptimiserState, Plan
+from brainfed.steps import local_layers
 from brainfed.steps.keep_round import (
     EVERY_SECONDS,
     RoundKeeper,
@@ -103,7 +104,7 @@ def train_round(
         ScanError: A case is damaged or of another plan; nobody, or no tumour, to train on; cases
             or split were changed while it trained.
         PlanError: The schedule has ended, or training diverged.
-        FileRefusedError: Weights are damaged, or the roster has no such site.
+        FileRefusedError: Weights or own layers are damaged, or the roster has no such site.
         ResourceError: The disk, the memory or the device.
         KeyboardInterrupt: Somebody stopped it; the checkpoint is written.
     """
@@ -125,7 +126,9 @@ def train_round(
             _forget(place)
         return TrainResult(there, number, already=True)
     split = dataset.split_digest(place.data)
-    belongs = digest_of_round(place, plan, incoming.digest, numbers)
+    begun_with = local_layers.whole(place, known, incoming, progress)
+    origin = local_layers.digest_of(place, known, incoming)
+    belongs = digest_of_round(place, plan, origin, numbers)
     folder = place.round_folder(number)
     keeper = RoundKeeper(
         folder / checkpoint.NAME,
@@ -138,7 +141,6 @@ def train_round(
     )
     if keeper.word:
         progress("round", 1, 1, keeper.word)
-    begun_with = weights.read_tensors(incoming.path, known.table)
     trained = train_from(
         begun_with,
         plan,
@@ -157,7 +159,8 @@ def train_round(
     )
     if team.rank > 0:
         return None
-    if digest_of_round(place, plan, incoming.digest, numbers) != belongs:
+    origin = local_layers.digest_of(place, known, incoming)
+    if digest_of_round(place, plan, origin, numbers) != belongs:
         atomic.remove(folder / checkpoint.NAME)  # learned from what is perhaps to be forgotten
         raise ScanError(
             "Cases or split were changed while the round was trained",
@@ -217,7 +220,7 @@ def _put(
     if plan.training.optimiser_state is OptimiserState.KEEP:
         checkpoint.write_moments(folder / checkpoint.OPTIMISER, trained.moments)
     path = folder / known.weights_name(manifest)
-    weights.write(path, manifest, trained.weights)
+    weights.write(path, manifest, local_layers.keep(folder, known, manifest, trained.weights))
     digest = signature.digest_of(path).hex()
     place.note(Event.MADE, what="update", round=manifest.round, digest=digest)
     _forget(place)
