@@ -275,7 +275,7 @@ def setting_of(line: str) -> Setting:
 def gigabytes(line: str) -> float:
     """Weight files of all runs that have ended, and of the two largest that are at work.
 
-    At work each party has the global weights of every round, and a sender its update besides; in
+    At work each party has the global weights that came to it, and a sender its update besides; in
     the end the coordinator alone is left.
     """
     setting = setting_of(line)
@@ -285,8 +285,11 @@ def gigabytes(line: str) -> float:
         own = plan_of(run, plan, n_sites)
         parties = 1 if run.training is Training.POOLED else n_sites
         senders = parties if run.training is Training.FL else 1
+        received = own.rounds * parties
+        if run.training is Training.CIIL:  # at the end of a cycle all, else whose turn is next
+            received = own.rounds + own.rounds // n_sites * (n_sites - 1)
         kept += own.rounds * (1 + senders)
-        gone.append(own.rounds * (parties + senders))
+        gone.append(received + own.rounds * senders)
     return (kept + sum(sorted(gone)[-2:])) * 4 * N_PARAMETERS / 1e9
 
 
