@@ -63,7 +63,8 @@ def a_simulated_plan(**changes: Any) -> Plan:
         "cohort": {"treatment": "any", "minimum_age_years": 0},
         "grid": {"in_plane_mm": 6.4},
         "split": {"validation": 0.4, "test": 0.2},
-        "training": {"rate": 0.01, "schedule": "constant"},
+        "network": {"channels": (8, 16), "norm": "instance"},
+        "training": {"rate": 0.03, "schedule": "constant", "foreground_fraction": 0.75},
     }
     for key, value in changes.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value

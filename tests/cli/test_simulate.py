@@ -271,5 +271,5 @@ def test_a_simulation_ends_with_a_page_and_a_table_of_every_method(
     assert "2 runs, each audited" in shown.out
     # The path of this test is too long for a line, and a command isn't broken.
     assert all("brainfed audit" in line for line in too_wide(shown.out))
-    audited = typed("audit", out / "runs" / "once-rate-0.01-repeat-1" / "lead")
+    audited = typed("audit", out / "runs" / "once-rate-0.03-repeat-1" / "lead")
     assert audited.code == 0

@@ -117,6 +117,7 @@ def train(place: Path, machine: Machine) -> int:
         device=machine.device,
         precision=machine.precision,
         threads=THREADS,
+        draws=False,
     )
     assert done is not None
     return training_log.n_steps(done.update.path.parent / training_log.NAME)

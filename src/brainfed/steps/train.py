@@ -79,6 +79,7 @@ def train_round(
     threads: int | None = None,
     team: Team | None = None,
     every_seconds: float = EVERY_SECONDS,
+    draws: bool = True,
     on_step: Callable[[Step], None] = ignore,
     progress: Progress = silent,
 ) -> TrainResult | None:
@@ -95,6 +96,7 @@ def train_round(
         threads: CPU threads; torch's own choice if None. The bits of the result depend on it.
         team: The processes that share each batch; the first alone writes, and has a result.
         every_seconds: Between two checkpoints.
+        draws: Whether `training.png` is drawn; in a simulation nobody would see it.
         on_step: Told of each step.
         progress: Told of cases and steps.
 
@@ -180,7 +182,7 @@ def train_round(
         versions={name: version(name) for name in ("brainfed", "numpy", "torch")},
         **_figures(place, trained, plan, incoming.manifest.round),
     )
-    update, log_path = _put(place, known, manifest, trained, device=str(chosen))
+    update, log_path = _put(place, known, manifest, trained, device=str(chosen), draws=draws)
     return TrainResult(
         update=update,
         round_number=number,
@@ -210,13 +212,20 @@ def _update_there(place: Workspace, known: Federation, number: int) -> WeightsFi
 
 
 def _put(
-    place: Workspace, known: Federation, manifest: Manifest, trained: Trained, *, device: str
+    place: Workspace,
+    known: Federation,
+    manifest: Manifest,
+    trained: Trained,
+    *,
+    device: str,
+    draws: bool,
 ) -> tuple[WeightsFile, Path]:
     """Write what lies beside it, then the update: only the update counts, so it comes last."""
     folder = place.round_folder(manifest.round)
     plan = known.plan_of(manifest.round)
     log_path = _write_log(folder, plan, trained, device=device)
-    _draw(folder / checkpoint.CURVES, plan, trained)
+    if draws:
+        _draw(folder / checkpoint.CURVES, plan, trained)
     if plan.training.optimiser_state is OptimiserState.KEEP:
         checkpoint.write_moments(folder / checkpoint.OPTIMISER, trained.moments)
     path = folder / known.weights_name(manifest)
