@@ -1,23 +1,28 @@
 """The paper's comparison on real scans: `brainfed simulate` on ../shared/data/lgg-sites.
 
-`make paper-lgg` runs it: three folds over the four real sites, then eight random sites; the fifth
-site, EZ, has one patient and is looked at apart. It can be stopped and goes on. At the end it
-writes docs/results/paper-lgg.md of what is there; `page` only writes it. Weights and scans stay in
-the folder.
+`make paper-lgg` runs it: three folds over the four real sites, then eight random sites, then the
+first again with one key of the plan changed, to see why a claim fails. The fifth site, EZ, has one
+patient and is looked at apart. It can be stopped and goes on; `FOLDER NAME` runs one part alone. At
+the end it writes docs/results/paper-lgg.md of what is there, below the part that people wrote;
+`page` only writes it. Weights and scans stay in the folder.
 """
 
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
+from brainfed import plan as plans
+from brainfed.cli.simulate import METHODS
 from brainfed.core.contenders import Contender
 from brainfed.core.device import choose_device
 from brainfed.core.labels import LabelProtocol
@@ -26,18 +31,39 @@ from brainfed.formats.report_page import Block, Cell, Facts, Items, Section, Tab
 from brainfed.formats.simulation_findings import run_of
 from brainfed.steps.preprocess import Wish
 from brainfed.steps.score_cases import read_cases, scores_of
+from brainfed.steps.simulation_arms import Protocol
 from brainfed.steps.simulation_claims import findings
 from brainfed.steps.simulation_data import prepare
 from brainfed.steps.simulation_report import lay_out
 from brainfed.steps.simulation_results import read
+from brainfed.steps.simulation_tables import figure, mean_of, percent, pooled_of
 from tests.lgg import SCANS, SITES, say
 
 PLAN = REPO / "plans" / "paper-lgg.toml"
 PAGE = REPO / "docs" / "results" / "paper-lgg.md"
 APART = "EZ"
 N_FOLDS = 3
-PARTITIONS = {"real-sites": "folder", "eight-random-sites": "equal:8"}
-EPOCHS = {"real-sites": "1,2,4", "eight-random-sites": "1"}
+FIRST = "real-sites"
+MADE = "<!-- What follows is made by tests/lgg_paper.py. -->"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One simulation."""
+
+    partition: str = "folder"
+    epochs: str = "1"
+    methods: str = METHODS
+    changed: tuple[str, str] | None = None
+    """A key of the plan's table `training`, and its value there."""
+
+
+PARTS = {
+    FIRST: Part(epochs="1,2,4"),
+    "eight-random-sites": Part(partition="equal:8"),
+    "why-cosine": Part(methods="fl,pooled", changed=("schedule", "cosine")),
+    "why-keep": Part(methods="fl,ciil", changed=("optimiser_state", "keep")),
+}
 HOW = ("--labels", "whole-tumour", "--spacing-nominal")
 
 
@@ -53,21 +79,36 @@ def scans_of_sites(root: Path) -> Path:
 
 
 def simulated(root: Path, name: str) -> None:
-    """One partition, from where it was."""
-    command = [str(Path(sys.executable).with_name("brainfed")), "simulate", str(PLAN)]
-    command += ["--data", str(scans_of_sites(root)), *HOW, "--folds", str(N_FOLDS)]
-    command += ["--partition", PARTITIONS[name], "--epochs", EPOCHS[name]]
-    command += ["--device", "cpu", "--out", str(root / name)]
+    """One part, from where it was."""
+    part = PARTS[name]
+    command = [str(Path(sys.executable).with_name("brainfed")), "simulate"]
+    command += [str(plan_of(root, part)), "--data", str(scans_of_sites(root)), *HOW]
+    command += ["--folds", str(N_FOLDS), "--partition", part.partition, "--epochs", part.epochs]
+    command += ["--methods", part.methods, "--device", "cpu", "--out", str(root / name)]
     if precision := os.environ.get("PRECISION"):
         command += ["--precision", precision]
+    if name != FIRST and not (root / name).exists():
+        # The same ids: another order of the cases would be as another seed.
+        shutil.copytree(root / FIRST / "cases", root / name / "cases")
     done = subprocess.run(command, check=False)
     if done.returncode:
         sys.exit(f"{name}: exit code {done.returncode}")
 
 
+def plan_of(root: Path, part: Part) -> Path:
+    """The plan of a part."""
+    if part.changed is None:
+        return PLAN
+    content = plans.load(PLAN).model_dump()
+    content["training"] |= dict([part.changed])
+    path = root / f"{'-'.join(part.changed)}.toml"
+    path.write_text(plans.render(plans.build(content, str(path))))
+    return path
+
+
 def apart(root: Path) -> dict[str, list[float]]:
     """Dice of the patient of EZ under the final weights of each contender, fold by fold."""
-    folder = root / "real-sites"
+    folder = root / FIRST
     plan = read(folder).plan
     how = Wish(protocol=LabelProtocol.WHOLE_TUMOUR, spacing_nominal=True)
     prepared = prepare(root / "apart", SCANS / APART, plan, how)
@@ -118,7 +159,9 @@ def lines_of(block: Block) -> Iterator[str]:
 
 
 def _cell(cell: Cell | str) -> str:
-    text = cell if isinstance(cell, str) else f"{cell.text} {cell.small}".strip()
+    text = cell if isinstance(cell, str) else cell.text
+    if isinstance(cell, Cell) and cell.small:
+        text += f" ({cell.small})"
     return text.replace("|", "\\|")
 
 
@@ -132,29 +175,47 @@ def section_lines(sections: Sequence[Section]) -> Iterator[str]:
 
 def page(root: Path) -> str:
     """The whole page, of what is there."""
-    notes = REPO / "docs" / "results" / "paper-lgg-notes.md"
+    by_hand = PAGE.read_text("utf-8").partition(MADE)[0] if PAGE.exists() else ""
     lines = [
-        "# The paper's comparison on real scans",
+        MADE,
         "",
-        "Made by `make paper-lgg` (`PRECISION=bf16` here); only the part up to the first table is",
-        "written by hand, in `paper-lgg-notes.md`.",
-        "",
-        *notes.read_text("utf-8").splitlines(),
-        "",
-        f"Machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
+        f"Machine: {os.cpu_count()} cores of {platform.machine()}, Python "
         f"{platform.python_version()}, torch {version('torch')}, brainfed {version('brainfed')}.",
         "",
     ]
-    for name, kind in PARTITIONS.items():
+    for name, part in PARTS.items():
         folder = root / name
-        if not simulation.read_results(folder):
+        if part.changed or not simulation.read_results(folder):
             continue
         told = read(folder)
-        lines += [f"## {name.replace('-', ' ').capitalize()} (`--partition {kind}`)", ""]
+        seconds = sum(result.seconds for result in told.results)
+        lines += [f"## {name.replace('-', ' ').capitalize()} (`--partition {part.partition}`)", ""]
+        lines += [f"{len(told.results)} runs, {seconds / 60:.0f} minutes of one core in all.", ""]
         lines += section_lines(lay_out(told, findings(told)).sections)
-        if name == "real-sites":
+        if name == FIRST:
             lines += [f"### {APART} apart", "", *apart_lines(root)]
-    return "\n".join(lines).rstrip() + "\n"
+    lines += why_lines(root)
+    return by_hand + "\n".join(lines).rstrip() + "\n"
+
+
+def why_lines(root: Path) -> Iterator[str]:
+    """The first part again, with one key of the plan changed."""
+    yield "## The real sites with one key changed"
+    yield ""
+    yield "| `training` | method | validation | test | of own pooled, test |"
+    yield "|---|---|---|---|---|"
+    for name in (FIRST, *(name for name, part in PARTS.items() if part.changed)):
+        if not simulation.read_results(root / name):
+            continue
+        arms = read(root / name).shared
+        pooled = pooled_of(arms)
+        key = " = ".join(PARTS[name].changed or ("as above", ""))
+        for arm in arms:
+            if arm.contender in {Contender.POOLED, Contender.FL, Contender.CIIL}:
+                seen, test = (mean_of(arm.run_means(p)) for p in (Protocol.PAPER, Protocol.CLEAN))
+                share = percent(test, mean_of(pooled.run_means(Protocol.CLEAN)) if pooled else None)
+                cells = key.removesuffix(" = "), arm.name, figure(seen), figure(test), share
+                yield f"| {' | '.join(cells)} |"
 
 
 def apart_lines(root: Path) -> Iterator[str]:
@@ -169,11 +230,11 @@ def apart_lines(root: Path) -> Iterator[str]:
     yield ""
 
 
-def main(root: Path, only_page: bool) -> None:
+def main(root: Path, parts: list[str]) -> None:
     """Do what is left to do."""
     if not SCANS.is_dir():
         sys.exit(f"The real scans are not here: {SCANS}")
-    for name in PARTITIONS if not only_page else ():
+    for name in parts if parts != ["page"] else ():
         say(name)
         simulated(root, name)
         PAGE.write_text(page(root), "utf-8")
@@ -184,5 +245,5 @@ def main(root: Path, only_page: bool) -> None:
 if __name__ == "__main__":
     main(
         Path(sys.argv[1] if len(sys.argv) > 1 else "work/paper-lgg").resolve(),
-        only_page=sys.argv[2:] == ["page"],
+        sys.argv[2:] or list(PARTS),
     )

@@ -167,8 +167,8 @@ def score(folder: Path, name: str) -> Call:
 
 
 def close(folder: Path) -> Call:
-    words = {"folder": folder, "lead": "lead", "senders": SITES, "receivers": SITES}
-    return Call(party.close_round, {**words, "today": TODAY})
+    words = {"folder": folder, "lead": "lead", "number": 1, "senders": SITES}
+    return Call(party.close_round, {**words, "receivers": SITES, "today": TODAY})
 
 
 def test_a_round_on_a_cluster_has_the_bits_of_one_in_this_process(
@@ -365,6 +365,7 @@ def test_after_ctrl_c_nothing_more_is_begun(address: str, folder: Path, tmp_path
     assert n_begun <= len(list(marks.iterdir())) <= n_begun + 2
 
 
+@pytest.mark.slow
 def test_the_work_of_a_worker_that_dies_is_done_by_another(
     address: str, tmp_path: Path, folder: Path
 ) -> None:
@@ -378,6 +379,7 @@ def test_the_work_of_a_worker_that_dies_is_done_by_another(
     assert b"No such file" in result.stderr
 
 
+@pytest.mark.slow
 def test_work_that_kills_its_workers_ends_with_what_is_kept(tmp_path: Path, folder: Path) -> None:
     patience = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
     with (
@@ -391,6 +393,7 @@ def test_work_that_kills_its_workers_ends_with_what_is_kept(tmp_path: Path, fold
     assert "what was finished is kept" in (caught.value.hint or "")
 
 
+@pytest.mark.slow
 def test_a_simulation_whose_workers_have_all_gone_does_not_wait_for_ever(
     lonely: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -494,6 +497,7 @@ def under(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     refresh({})
 
 
+@pytest.mark.slow
 def test_work_goes_over_tls_with_dasks_own_settings_and_not_without_the_certificates(
     tmp_path: Path, folder: Path, under: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
