@@ -7,16 +7,18 @@ the end it writes docs/results/paper-lgg.md of what is there, below the part tha
 `page` only writes it. Weights and scans stay in the folder.
 """
 
+import json
 import os
 import platform
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
@@ -36,7 +38,7 @@ from brainfed.steps.simulation_claims import findings
 from brainfed.steps.simulation_data import prepare
 from brainfed.steps.simulation_report import lay_out
 from brainfed.steps.simulation_results import read
-from brainfed.steps.simulation_tables import figure, mean_of, percent, pooled_of
+from brainfed.steps.simulation_tables import figure, mean_of
 from tests.lgg import SCANS, SITES, say
 
 PLAN = REPO / "plans" / "paper-lgg.toml"
@@ -54,15 +56,16 @@ class Part:
     partition: str = "folder"
     epochs: str = "1"
     methods: str = METHODS
-    changed: tuple[str, str] | None = None
-    """A key of the plan's table `training`, and its value there."""
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the plan with other values."""
 
 
 PARTS = {
     FIRST: Part(epochs="1,2,4"),
     "eight-random-sites": Part(partition="equal:8"),
-    "why-cosine": Part(methods="fl,pooled", changed=("schedule", "cosine")),
-    "why-keep": Part(methods="fl,ciil", changed=("optimiser_state", "keep")),
+    "why-rounds": Part(methods="fl", changed={"rounds": 40}),
+    "why-keep": Part(methods="fl,ciil", changed={"training": {"optimiser_state": "keep"}}),
+    "why-cosine": Part(methods="fl,pooled", changed={"training": {"schedule": "cosine"}}),
 }
 HOW = ("--labels", "whole-tumour", "--spacing-nominal")
 
@@ -82,7 +85,7 @@ def simulated(root: Path, name: str) -> None:
     """One part, from where it was."""
     part = PARTS[name]
     command = [str(Path(sys.executable).with_name("brainfed")), "simulate"]
-    command += [str(plan_of(root, part)), "--data", str(scans_of_sites(root)), *HOW]
+    command += [str(plan_of(root, name)), "--data", str(scans_of_sites(root)), *HOW]
     command += ["--folds", str(N_FOLDS), "--partition", part.partition, "--epochs", part.epochs]
     command += ["--methods", part.methods, "--device", "cpu", "--out", str(root / name)]
     if precision := os.environ.get("PRECISION"):
@@ -95,13 +98,15 @@ def simulated(root: Path, name: str) -> None:
         sys.exit(f"{name}: exit code {done.returncode}")
 
 
-def plan_of(root: Path, part: Part) -> Path:
+def plan_of(root: Path, name: str) -> Path:
     """The plan of a part."""
-    if part.changed is None:
+    changed = PARTS[name].changed
+    if not changed:
         return PLAN
     content = plans.load(PLAN).model_dump()
-    content["training"] |= dict([part.changed])
-    path = root / f"{'-'.join(part.changed)}.toml"
+    for key, value in changed.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    path = root / f"{name}.toml"
     path.write_text(plans.render(plans.build(content, str(path))))
     return path
 
@@ -199,22 +204,26 @@ def page(root: Path) -> str:
 
 
 def why_lines(root: Path) -> Iterator[str]:
-    """The first part again, with one key of the plan changed."""
+    """The first part again with one key changed: those that have ended."""
+    ended = [
+        name
+        for name, part in PARTS.items()
+        if (part.changed or name == FIRST)
+        and simulation.read_results(root / name)
+        and not read(root / name).missing
+    ]
+    if len(ended) < 2:
+        return
     yield "## The real sites with one key changed"
     yield ""
-    yield "| `training` | method | validation | test | of own pooled, test |"
-    yield "|---|---|---|---|---|"
-    for name in (FIRST, *(name for name, part in PARTS.items() if part.changed)):
-        if not simulation.read_results(root / name):
-            continue
-        arms = read(root / name).shared
-        pooled = pooled_of(arms)
-        key = " = ".join(PARTS[name].changed or ("as above", ""))
-        for arm in arms:
+    yield "| plan | method | validation | test |"
+    yield "|---|---|---|---|"
+    for name in ended:
+        key = json.dumps(PARTS[name].changed).strip("{}").replace('"', "")
+        for arm in read(root / name).shared:
             if arm.contender in {Contender.POOLED, Contender.FL, Contender.CIIL}:
                 seen, test = (mean_of(arm.run_means(p)) for p in (Protocol.PAPER, Protocol.CLEAN))
-                share = percent(test, mean_of(pooled.run_means(Protocol.CLEAN)) if pooled else None)
-                cells = key.removesuffix(" = "), arm.name, figure(seen), figure(test), share
+                cells = key or "as above", arm.name, figure(seen), figure(test)
                 yield f"| {' | '.join(cells)} |"
 
 

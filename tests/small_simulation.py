@@ -20,8 +20,9 @@ from brainfed.plan import Modality, Plan
 from brainfed.steps import simulated_party
 from brainfed.steps.phantoms import write_phantom
 from brainfed.steps.preprocess import Wish
-from brainfed.steps.simulate import Request, Simulated, set_up, simulate
+from brainfed.steps.simulate import Simulated, simulate
 from brainfed.steps.simulated_party import Call, Machine
+from brainfed.steps.simulation_setting import Request, set_up
 from tests.builders import a_plan
 
 TODAY = date(2026, 3, 1)

@@ -11,7 +11,7 @@ from brainfed import plan as plans
 from brainfed.core.contenders import Contender
 from brainfed.formats import simulation
 from brainfed.plan import Plan
-from brainfed.steps.simulate import set_up
+from brainfed.steps.simulation_setting import set_up
 from tests.cli.typed import Answer, Typed, too_wide
 from tests.small_simulation import SITES, a_request, a_simulated_plan, write_scans
 

@@ -20,9 +20,9 @@ from brainfed.formats.simulation import Settings, SiteCounts
 from brainfed.plan import Plan
 from brainfed.steps import outlook
 from brainfed.steps.preprocess import Wish
-from brainfed.steps.simulate import Request, Setting
 from brainfed.steps.simulated_party import Machine
 from brainfed.steps.simulation_data import Prepared
+from brainfed.steps.simulation_setting import Request, Setting
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "paper.md").read_text("utf-8")

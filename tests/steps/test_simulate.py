@@ -36,8 +36,9 @@ from brainfed.steps.audit import audit
 from brainfed.steps.one_round import train_from
 from brainfed.steps.processes import workers
 from brainfed.steps.score_cases import read_cases, volume_of
-from brainfed.steps.simulate import Setting, Simulated, set_up, simulate, to
+from brainfed.steps.simulate import Simulated, simulate, to
 from brainfed.steps.simulated_party import Call
+from brainfed.steps.simulation_setting import Setting, set_up
 from tests.small_simulation import (
     SITES,
     TODAY,

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from brainfed.cli.console import COMMAND, Table, Words, counted, progress, say, show
+from brainfed.cli.console import progress, say, show
 from brainfed.cli.options import Device, Json, LabelChoice, Labels, Precision, SpacingNominal
 from brainfed.cli.plan import PlanFile
+from brainfed.cli.simulation_words import (
+    outlook_words,
+    partition_words,
+    simulation_words,
+    summary,
+)
 from brainfed.errors import UsageError
 
 if TYPE_CHECKING:
-    from brainfed.steps.outlook import Outlook
-    from brainfed.steps.simulate import Request, Simulated
+    from brainfed.steps.simulate import Simulated
+    from brainfed.steps.simulation_setting import Request
 
 Value = TypeVar("Value")
 METHODS = "pooled,fl,ciil,iil,local,ensemble,average-once"
@@ -149,7 +155,7 @@ def simulate(
     audit. Every method has the same initial weights and as many passes over the patients. Run
     again, it goes on. Results: report.html, scores.csv and claims.json in the folder.
     """
-    from brainfed.steps import simulate as step
+    from brainfed.steps.simulation_setting import set_up
 
     on_gpu = device is not None and device != "cpu"
     n_jobs = jobs or (1 if on_gpu else os.cpu_count() or 1)
@@ -169,19 +175,19 @@ def simulate(
         precision=precision,
     )
     with progress() as bar:
-        setting = step.set_up(out, request, progress=bar)
+        setting = set_up(out, request, progress=bar)
         if dry_run:
             from brainfed.steps.outlook import outlook
 
-            show(outlook(setting, jobs=n_jobs), _outlook_words, as_json=as_json)
+            show(outlook(setting, jobs=n_jobs), outlook_words, as_json=as_json)
             return
         done = _simulated(out, setting, jobs=n_jobs, scheduler=scheduler, bar=bar)
     from brainfed.steps.simulation_report import write_report
 
     written = write_report(out)
     facts = {"folder": out, "page": written.page, "csv": written.csv, "n_runs": len(done.results)}
-    facts |= {"n_held": done.n_held, "methods": _summary(done)}
-    show(facts, _words, as_json=as_json)
+    facts |= {"n_held": done.n_held, "methods": summary(done)}
+    show(facts, simulation_words, as_json=as_json)
 
 
 def partition(
@@ -201,7 +207,7 @@ def partition(
     """
     from collections import Counter
 
-    from brainfed.steps import simulate as step
+    from brainfed.steps.simulation_setting import write_partition
 
     request = _request(
         plan,
@@ -220,21 +226,13 @@ def partition(
     )
     path = out / "partition.csv"
     with progress() as bar:
-        found = step.write_partition(path, out / "cases", request, progress=bar)
+        found = write_partition(path, out / "cases", request, progress=bar)
     counts = Counter((place.site, place.subset.value) for place in found.values())
     sites = {
         site: {subset: counts[site, subset] for subset in ("train", "validation", "test")}
         for site in sorted({place.site for place in found.values()})
     }
-    show({"path": path, "sites": sites}, _partition_words, as_json=as_json)
-
-
-def _partition_words(facts: dict[str, Any]) -> Words:
-    yield Table(
-        ("site", "train", "validation", "test"),
-        [(site, *counts.values()) for site, counts in facts["sites"].items()],
-    )
-    yield f"The table: {facts['path']}"
+    show({"path": path, "sites": sites}, partition_words, as_json=as_json)
 
 
 def _repeats(seeds: int | None, folds: int | None) -> tuple[int, bool]:
@@ -266,8 +264,8 @@ def _request(
     from brainfed import plan as plans
     from brainfed.cli.check import wish_of
     from brainfed.core.contenders import Contender
-    from brainfed.steps.simulate import Request
     from brainfed.steps.simulated_party import Machine
+    from brainfed.steps.simulation_setting import Request
 
     return Request(
         plan=plans.load(plan),
@@ -337,84 +335,3 @@ def _simulated(
         return step.simulate(
             out, setting, step.to(executor), today=today, at_once=2 * jobs, progress=tell
         )
-
-
-def _outlook_words(told: "Outlook") -> Words:
-    yield "The sites, in the first repeat"
-    yield Table(
-        ("site", "train", "validation", "test", "slices"),
-        [(s.site, s.n_train, s.n_validation, s.n_test, s.n_slices) for s in told.sites],
-    )
-    yield (
-        f"\n{counted(told.n_runs, 'run')}, each of {counted(told.passes, 'pass', 'passes')} over "
-        "every training patient. Of each run:"
-    )
-    yield Table(
-        ("method", "runs", "rounds", "epochs a round", "hand-overs", "MB carried", "steps"),
-        [
-            (
-                row.contender.value,
-                row.n_runs,
-                row.budget.rounds,
-                row.epochs_per_round,
-                row.budget.hand_overs,
-                round(row.budget.bytes_carried / 1e6),
-                row.budget.sequential_steps,
-            )
-            for row in told.contenders
-        ],
-    )
-    yield "Steps: those that come one after the other; what sites do at the same time counts once."
-    yield (
-        f"\nA training step takes {1000 * told.seconds_per_step:.0f} ms here. About "
-        f"{_long(told.seconds)} of one process in all, {_long(told.wall_seconds)} with --jobs "
-        f"{told.jobs} if they don't slow each other down."
-    )
-    yield "Nothing was trained yet; the same line without --dry-run begins."
-
-
-def _long(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def _summary(done: "Simulated") -> list[dict[str, Any]]:
-    """Of each method the mean over repeats of the shared rate."""
-    import statistics
-
-    rows = []
-    for contender in done.settings.contenders:
-        for epochs in done.settings.epochs if contender == "fl" else (1,):
-            found = [
-                outcome
-                for result in done.results
-                if (result.rate, result.epochs) == (done.settings.rates[0], epochs)
-                for outcome in result.outcomes
-                if outcome.contender is contender
-            ]
-            validation = [score.dice for o in found for score in o.points[o.chosen].validation]
-            test = [score.dice for outcome in found for score in outcome.test]
-            rows.append(
-                {
-                    "method": f"{contender}, {counted(epochs, 'epoch')} a round"
-                    if contender == "fl"
-                    else contender.value,
-                    "validation": statistics.fmean(validation) if validation else None,
-                    "test": statistics.fmean(test) if test else None,
-                }
-            )
-    return rows
-
-
-def _words(facts: dict[str, Any]) -> Words:
-    yield f"{counted(facts['n_runs'], 'run')}, each audited. Mean Dice over patients and repeats:"
-    yield Table(
-        ("method", "validation", "test"),
-        [(row["method"], row["validation"], row["test"]) for row in facts["methods"]],
-    )
-    if facts["n_held"]:
-        yield f"{counted(facts['n_held'], 'case')} held back by the checks took no part."
-    yield f"\nThe report, with spreads, claims and costs: {facts['page']}"
-    yield f"Every score: {facts['csv']}"
-    yield f"{COMMAND}brainfed audit {facts['folder']}/runs/RUN/lead"

@@ -10,8 +10,8 @@ from brainfed.core.contenders import TRAINED_AS, Contender, Run, Training, passe
 from brainfed.core.training import n_steps_of
 from brainfed.formats.simulation import SiteCounts
 from brainfed.plan import Plan
-from brainfed.steps.simulate import Setting
 from brainfed.steps.simulated_party import THREADS
+from brainfed.steps.simulation_setting import Setting
 from brainfed.steps.step_time import seconds_per_step
 
 FORWARD_SHARE = 1 / 3
