@@ -160,6 +160,18 @@ def test_nobody_to_validate_on_is_refused_and_in_iil_at_a_single_site_too(
     assert "none at hospital-b" in said(answer)
 
 
+@pytest.mark.parametrize("partition", ["circle:4", "there-is-no.csv"])
+def test_a_partition_that_can_never_be_is_refused_before_any_scan_is_read(
+    typed: Typed, place: Place, tmp_path: Path, partition: str
+) -> None:
+    words = ("--data", place.scans, "--labels", "brats2017", "--out", tmp_path / "out")
+    for command in (("simulate",), ("simulate", "partition")):
+        answer = typed(*command, place.plan, *words, "--partition", partition)
+        assert answer.code in {2, 5}
+        assert partition in said(answer)
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_patient_in_the_folders_of_two_sites_is_refused(
     typed: Typed, place: Place, tmp_path: Path
 ) -> None:

@@ -50,7 +50,7 @@ def outlook_words(told: "Outlook") -> Words:
     yield (
         f"\nA training step takes {1000 * told.seconds_per_step:.0f} ms here. About "
         f"{_long(told.seconds)} of one process in all, {_long(told.wall_seconds)} with --jobs "
-        f"{told.jobs} if they don't slow each other down."
+        f"{told.jobs} if they don't slow each other down. Signing and carrying files comes on top."
     )
     yield "Nothing was trained yet; the same line without --dry-run begins."
 

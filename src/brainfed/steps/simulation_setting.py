@@ -19,6 +19,7 @@ from brainfed.core.partition import Kind, Member, Partition, draw, fold, parse
 from brainfed.core.progress import Progress, silent
 from brainfed.errors import ScanError
 from brainfed.formats import atomic, partition_file, simulation
+from brainfed.formats.partition_file import Rows
 from brainfed.formats.simulation import RunResult, Settings
 from brainfed.plan import Plan
 from brainfed.steps.preprocess import Wish
@@ -121,6 +122,7 @@ def set_up(out: Path, request: Request, *, progress: Progress = silent) -> Setti
     epochs = request.epochs or (plan.training.epochs_per_round,)
     for number, rate in itertools.product(epochs, rates):
         plan_of(Run(Training.FL, 0, number, rate), plan, 1)
+    _asked(request)
     is_by_folder = request.partition == Kind.FOLDER
     prepared = prepare(
         out / "cases",
@@ -204,6 +206,7 @@ def write_partition(path: Path, cases: Path, request: Request, *, progress: Prog
         ConflictError: There is a file already; and what `set_up` raises.
     """
     atomic.refuse_existing(path)
+    _asked(request)
     by_folder = request.partition == Kind.FOLDER
     wish = request.wish
     found = prepare(
@@ -214,14 +217,20 @@ def write_partition(path: Path, cases: Path, request: Request, *, progress: Prog
     return partition
 
 
+def _asked(request: Request) -> Rows | tuple[Kind, int | None]:
+    """The partition as it was asked for, which can be wrong before any scan is read."""
+    if request.partition.lower().endswith(".csv"):
+        return partition_file.read(Path(request.partition))
+    return parse(request.partition)
+
+
 def partitions_of(request: Request, members: Sequence[Member]) -> list[Partition]:
     """Of each repeat which patient is at which site, in which subset."""
-    split, seed = request.plan.split, request.plan.seed
-    if request.partition.lower().endswith(".csv"):
-        rows = partition_file.read(Path(request.partition))
-        whole = partition_file.held_against(rows, members, split=split, seed=seed)
+    split, seed, asked = request.plan.split, request.plan.seed, _asked(request)
+    if isinstance(asked, Rows):
+        whole = partition_file.held_against(asked, members, split=split, seed=seed)
     else:
-        kind, n_sites = parse(request.partition)
+        kind, n_sites = asked
         whole = draw(kind, members, n_sites=n_sites, split=split, seed=seed)
     if not request.is_folded:
         return [whole] * request.n_repeats
