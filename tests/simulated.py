@@ -22,6 +22,18 @@ from brainfed.formats.simulation import (
 from brainfed.plan import Plan, Region
 from tests.builders import a_plan
 
+BRATS_2018 = {
+    "CBICA": 88,
+    "TCIA02": 34,
+    "TCIA01": 22,
+    "2013": 20,
+    "TCIA08": 14,
+    "TCIA03": 12,
+    "TCIA04": 8,
+    "TCIA06": 8,
+    "TCIA05": 4,
+}
+"""Patients with a high-grade glioma by the institution in their names."""
 SITES = {"site-a": 6, "site-b": 4, "site-c": 3}
 """Patients to test, and as many to validate; twice as many train."""
 N_PASSES = 4

@@ -11,19 +11,8 @@ from brainfed.core.partition import Kind, Member, Partition, draw, fold, parse, 
 from brainfed.core.simulated_sites import by_prefix, site_names
 from brainfed.errors import ScanError, UsageError
 from brainfed.plan import Split, SplitRule
+from tests.simulated import BRATS_2018
 
-BRATS_2018 = {
-    "CBICA": 88,
-    "TCIA02": 34,
-    "TCIA01": 22,
-    "2013": 20,
-    "TCIA08": 14,
-    "TCIA03": 12,
-    "TCIA04": 8,
-    "TCIA06": 8,
-    "TCIA05": 4,
-}
-"""Patients with a high-grade glioma by the prefix of their names."""
 PAPER_REAL = Split(rule=SplitRule.CEIL, validation=0.2, test=0)
 PAPER_EQUAL = Split(rule=SplitRule.FRACTIONS, validation=0.1524, test=0)
 KINDS = [Kind.EQUAL, Kind.SIZE_SKEW, Kind.LABEL_SKEW]

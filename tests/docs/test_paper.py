@@ -23,23 +23,12 @@ from brainfed.steps.preprocess import Wish
 from brainfed.steps.simulated_party import Machine
 from brainfed.steps.simulation_data import Prepared
 from brainfed.steps.simulation_setting import Request, Setting
+from tests.simulated import BRATS_2018
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "paper.md").read_text("utf-8")
 FILES = sorted((ROOT / "plans").glob("sheller2018*.toml"))
 SLICES = 155
-PREFIXES = {
-    "CBICA": 88,
-    "TCIA02": 34,
-    "TCIA01": 22,
-    "2013": 20,
-    "TCIA08": 14,
-    "TCIA03": 12,
-    "TCIA04": 8,
-    "TCIA06": 8,
-    "TCIA05": 4,
-}
-"""Patients by the institution in their names."""
 SHARED = {
     "seed": 2018,
     "method": "fl",
@@ -216,7 +205,9 @@ def asked(line: str) -> dict[str, Any]:
 
 def counts(plan: Plan, partition: str) -> tuple[SiteCounts, ...]:
     """What each site of the paper has, from the names of its patients."""
-    names = [f"Brats18_{site}_{n:03d}" for site, number in PREFIXES.items() for n in range(number)]
+    names = [
+        f"Brats18_{site}_{n:03d}" for site, number in BRATS_2018.items() for n in range(number)
+    ]
     assert len(names) == N_PATIENTS
     members = [Member(name, place, 1, "") for place, name in enumerate(names)]
     kind, n_sites = parse(partition)

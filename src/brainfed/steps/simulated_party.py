@@ -4,6 +4,7 @@ Each takes folders and numbers and gives numbers back, so it can be sent anywher
 same folder; each can be killed and done again, since the workspaces are the state.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def turn(folder: Path, lead: str, number: int) -> str | None:
 def score(
     place: Path, number: int, subset: Subset, machine: Machine, today: date
 ) -> tuple[Row, ...]:
-    """The global weights of a round on a site's own patients; what may leave is put to be sent.
+    """The global weights of a round on a site's held-out patients; what may leave is to be sent.
 
     The test subset opens only once the final is here, and for its weights alone.
     """
@@ -172,8 +173,7 @@ def score(
     if subset is Subset.TEST:
         site.note(Event.OPENED_TEST, weights=file.digest, round=number, n_cases=len(entries))
     rows = _rows(site, [file], entries, known.first_plan, machine)
-    if subset is not Subset.TRAIN:
-        put_scores(site, known, file, subset, rows, today=today)
+    put_scores(site, known, file, subset, rows, today=today)
     return _by_patient(rows, known.first_plan)
 
 
@@ -190,7 +190,7 @@ def score_trained(place: Path, number: int, machine: Machine, *, is_own: bool) -
     file = WeightsFile(path, "", weights.read_manifest(path))
     entries = entries_of(site.data, known.first_plan, Subset.TRAIN)
     found = _by_patient(_rows(site, [file], entries, known.first_plan, machine), known.first_plan)
-    return sum(row.dice for row in found) / len(found)
+    return statistics.fmean(row.dice for row in found)
 
 
 def score_updates(
