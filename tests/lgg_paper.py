@@ -7,6 +7,7 @@ the end it writes docs/results/paper-lgg.md of what is there, below the part tha
 `page` only writes it. Weights and scans stay in the folder.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from brainfed import plan as plans
-from brainfed.cli.simulate import METHODS
+from brainfed.cli.simulation_options import METHODS
 from brainfed.core.contenders import Contender
 from brainfed.core.device import choose_device
 from brainfed.core.labels import LabelProtocol
@@ -58,11 +59,14 @@ class Part:
     methods: str = METHODS
     changed: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the plan with other values."""
+    rates: str = ""
+    """Of the second comparison; the first is the plan's."""
 
 
 PARTS = {
     FIRST: Part(epochs="1,2,4"),
     "eight-random-sites": Part(partition="equal:8"),
+    "own-rates": Part(methods="pooled,fl,ciil,iil", rates="0.002,0.004,0.008"),
     "why-rounds": Part(methods="fl", changed={"rounds": 40}),
     "why-keep": Part(methods="fl,ciil", changed={"training": {"optimiser_state": "keep"}}),
     "why-cosine": Part(methods="fl,pooled", changed={"training": {"schedule": "cosine"}}),
@@ -88,14 +92,37 @@ def simulated(root: Path, name: str) -> None:
     command += [str(plan_of(root, name)), "--data", str(scans_of_sites(root)), *HOW]
     command += ["--folds", str(N_FOLDS), "--partition", part.partition, "--epochs", part.epochs]
     command += ["--methods", part.methods, "--device", "cpu", "--out", str(root / name)]
+    if part.rates:
+        command += ["--rates", part.rates]
     if precision := os.environ.get("PRECISION"):
         command += ["--precision", precision]
     if name != FIRST and not (root / name).exists():
         # The same ids: another order of the cases would be as another seed.
         shutil.copytree(root / FIRST / "cases", root / name / "cases")
+        if part.rates:
+            at_shared_rate(root, name)
     done = subprocess.run(command, check=False)
     if done.returncode:
         sys.exit(f"{name}: exit code {done.returncode}")
+
+
+def at_shared_rate(root: Path, name: str) -> None:
+    """Take over the runs of the first part, which would come out the same to the bit."""
+    part, folder = PARTS[name], root / name
+    methods = [Contender(word) for word in part.methods.split(",")]
+    rates = tuple(float(rate) for rate in part.rates.split(","))
+    settings = replace(
+        simulation.read_settings(root / FIRST),
+        contenders=tuple(methods),
+        epochs=(1,),
+        rates=rates,
+    )
+    digest = hashlib.sha256(simulation.settings_bytes(settings)).hexdigest()
+    for result in simulation.read_results(root / FIRST):
+        if result.training.value in methods and result.epochs == 1:
+            run = run_of(result).name
+            shutil.copytree(root / FIRST / "runs" / run, folder / "runs" / run)
+            simulation.write_result(folder, run, replace(result, settings=digest))
 
 
 def plan_of(root: Path, name: str) -> Path:

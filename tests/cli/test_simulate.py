@@ -231,9 +231,9 @@ def test_a_results_folder_of_another_simulation_is_refused(
     one = ("--methods", "fl", "--seeds", 1, "--precision", "float32")
     for plan, words, found in [
         (other, one, "another plan"),
-        (place.plan, (*one[:-3], 2, *one[-2:]), "n_repeats"),
-        (place.plan, (*one, "--rates", "0.02"), "rates"),
-        (place.plan, ("--methods", "fl,ciil", *one[2:]), "contenders"),
+        (place.plan, (*one[:-3], 2, *one[-2:]), "--seeds or --folds"),
+        (place.plan, (*one, "--rates", "0.02"), "--rates"),
+        (place.plan, ("--methods", "fl,ciil", *one[2:]), "--methods"),
     ]:
         answer = typed("simulate", plan, "--data", place.scans, *LABELS, "--out", out, *words)
         assert answer.code == 6

@@ -369,6 +369,9 @@ def test_test_patients_are_scored_once_at_the_end_for_the_final_alone(kept: Kept
                 assert opened["round"] == outcome.points[outcome.chosen].round
         n_own = 4 if training is Training.ONCE else 0  # three sites' own weights, and their mean
         assert kept.result(training).n_test_opened == len(expected) + len(SITES) * n_own
+        lead = ledger.read(workspace.find(folder / "lead").ledger_path)
+        of_updates = [e["updates_of"] for e in lead if e["event"] == Event.OPENED_TEST]
+        assert of_updates == ([*sorted(SITES), ", ".join(sorted(SITES))] if n_own else [])
 
 
 def call_paths(call: Call) -> set[Path]:
@@ -478,8 +481,8 @@ def test_a_simulation_that_has_ended_is_not_touched_again(
 def test_a_folder_of_other_options_is_refused(side_by_side: Simulated, scans: Path) -> None:
     out = side_by_side.folder
     for changes, found in [
-        ({"n_repeats": 3}, "n_repeats"),
-        ({"rates": (0.02,)}, "rates"),
+        ({"n_repeats": 3}, "--seeds or --folds"),
+        ({"rates": (0.02,)}, "--rates"),
         ({"plan": a_simulated_plan(seed=4)}, "another plan"),
     ]:
         words: dict[str, Any] = {"contenders": side_by_side.settings.contenders, "n_repeats": 2}
@@ -488,6 +491,22 @@ def test_a_folder_of_other_options_is_refused(side_by_side: Simulated, scans: Pa
             simulated_here(out, a_request(scans, **(words | changes)))
         assert found in str(caught.value)
         assert sorted(out.rglob("*")) == before
+
+
+def test_damaged_notes_of_a_run_are_an_error_that_names_the_file(
+    tmp_path: Path, scans: Path
+) -> None:
+    out, run = tmp_path / "out", "fl-1-epochs-rate-0.03-repeat-1"
+    notes = out / "runs" / run / "told.json"
+    notes.parent.mkdir(parents=True)
+    notes.write_text('{"seconds": "long"}')
+    request = a_request(scans, contenders=(Contender.FL,), n_repeats=1)
+    with pytest.raises(ConflictError, match="damaged") as caught:
+        simulated_here(out, request)
+    assert str(caught.value.where) == str(notes)
+    assert run in str(caught.value.hint)
+    shutil.rmtree(notes.parent)
+    assert [r.training for r in simulated_here(out, request).results] == [Training.FL]
 
 
 @pytest.mark.parametrize(

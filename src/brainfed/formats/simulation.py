@@ -178,7 +178,24 @@ def write_settings(folder: Path, settings: Settings) -> None:
     if old != settings:
         names = [field.name for field in fields(old)]
         different = [name for name in names if getattr(old, name) != getattr(settings, name)]
-        raise _of_another(path, f"another {', '.join(different)}")
+        words = dict.fromkeys(_ASKED_BY.get(name, name) for name in different)
+        raise _of_another(path, f"another {', '.join(words)}")
+
+
+_ASKED_BY = {
+    "dataset": "scans (--data, --labels)",
+    "partition": "--partition",
+    "partition_name": "--partition",
+    "contenders": "--methods",
+    "n_repeats": "--seeds or --folds",
+    "is_folded": "--seeds or --folds",
+    "epochs": "--epochs",
+    "rates": "--rates",
+    "device": "--device",
+    "precision": "--precision",
+    "sites": "number of patients at the sites",
+}
+"""The option that decides on a setting."""
 
 
 def check_plan(folder: Path, plan: str) -> None:

@@ -209,6 +209,9 @@ def score_updates(
     entries = entries_of(data, plan, subset)
     if not entries:
         return ()
+    if subset is Subset.TEST:
+        of_whom = ", ".join(of)
+        coordinator.note(Event.OPENED_TEST, updates_of=of_whom, round=1, n_cases=len(entries))
     return _by_patient(_scored(found, data, entries, plan, machine), plan)
 
 

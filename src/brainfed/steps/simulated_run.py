@@ -6,24 +6,22 @@ does what is left to do.
 """
 
 import statistics
-from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from brainfed import plan as plans
 from brainfed.core.budget import hand_overs_of
 from brainfed.core.cohort import Subset
 from brainfed.core.contenders import Contender, Run, Training, plan_of
-from brainfed.core.training import n_steps_of
 from brainfed.formats import atomic, rounds, workspace
 from brainfed.formats.simulation import HandOver, Outcome, PatientScore, Point, RunResult
 from brainfed.plan import Method, Plan
+from brainfed.steps import simulated_notes
 from brainfed.steps import simulated_party as party
+from brainfed.steps.simulated_notes import Notes
 from brainfed.steps.simulated_party import Call, Machine, Row
 from brainfed.steps.simulation_data import Prepared, counts_of, everybody, lay_out
 
@@ -53,21 +51,6 @@ class Scene:
     """Whether one site's training patients are scored at each of its hand-overs."""
 
 
-@dataclass(slots=True)
-class _Told:
-    """What a killed run must not lose though no workspace holds it."""
-
-    seconds: float = 0.0
-    steps: dict[str, int] = field(default_factory=dict)
-    """Optimiser steps by "round site"."""
-    rows: dict[str, list[tuple[str, tuple[Row, ...]]]] = field(default_factory=dict)
-    """Validation scores by round, each site's."""
-    forgetting: list[HandOver] = field(default_factory=list)
-
-
-_TOLD = TypeAdapter(_Told)
-
-
 class SimulatedRun:
     """One run in its folder."""
 
@@ -79,13 +62,13 @@ class SimulatedRun:
         self._of_place = {POOLED: everyone} if self._is_pooled else dict(scene.sites)
         self.sites = tuple(sorted(self._of_place))
         self._home = {patient: site for site in scene.sites for patient in scene.sites[site]}
-        self._told = _Told()
+        self._notes = Notes()
         self._watched = self.sites[0] if scene.watches_forgetting else None
 
     @property
     def share(self) -> float:
         """How much of it is done, from 0 to 1."""
-        closed = max((int(number) for number in self._told.rows), default=0)
+        closed = max((int(number) for number in self._notes.rows), default=0)
         return closed / self.plan.rounds
 
     def script(self) -> Script:
@@ -112,9 +95,7 @@ class SimulatedRun:
 
     def _begin(self) -> None:
         atomic.make_folder(self.folder)
-        told = self.folder / "told.json"
-        if told.exists():
-            self._told = _TOLD.validate_json(told.read_bytes())
+        self._notes = simulated_notes.read(self.folder)
         text = plans.render(self.plan).encode()
         atomic.write_bytes(self.folder / "plan.toml", text, replace=True)
 
@@ -141,10 +122,10 @@ class SimulatedRun:
             for name in at_work
         ]
         steps = yield from self._do(calls)
-        self._told.steps |= {f"{number} {name}": n for name, n in zip(at_work, steps, strict=True)}
+        self._notes.steps |= {f"{number} {name}": n for name, n in zip(at_work, steps, strict=True)}
         if watched:
             yield from self._watch(number, watched, is_own=True)
-        self._keep()
+        simulated_notes.write(self.folder, self._notes)
         receivers = self.sites if self._is_point(number) else ()
         close = {"lead": LEAD, "number": number, "senders": at_work, "receivers": receivers}
         yield from self._do([self._call(party.close_round, **close)])
@@ -153,7 +134,7 @@ class SimulatedRun:
         self, number: int, site: str, *, is_own: bool
     ) -> Generator[Sequence[Call], Any, None]:
         of_round = number if is_own else number - 1
-        if any((h.round, h.is_own) == (of_round, is_own) for h in self._told.forgetting):
+        if any((h.round, h.is_own) == (of_round, is_own) for h in self._notes.forgetting):
             return
         words = {
             "place": self.folder / site,
@@ -162,17 +143,17 @@ class SimulatedRun:
             "is_own": is_own,
         }
         (dice,) = yield from self._do([Call(party.score_trained, words, computes=True)])
-        n_before = sum(not h.is_own for h in self._told.forgetting)
-        self._told.forgetting.append(
+        n_before = sum(not h.is_own for h in self._notes.forgetting)
+        self._notes.forgetting.append(
             HandOver(hand_over=n_before + (not is_own), round=of_round, dice=dice, is_own=is_own)
         )
 
     def _score(self, number: int) -> Generator[Sequence[Call], Any, None]:
         """All sites' validation patients under the global weights of a round."""
-        if str(number) not in self._told.rows:
+        if str(number) not in self._notes.rows:
             found = yield from self._do(self._scoring(number, Subset.VALIDATION))
-            self._told.rows[str(number)] = list(zip(self.sites, found, strict=True))
-            self._keep()
+            self._notes.rows[str(number)] = list(zip(self.sites, found, strict=True))
+            simulated_notes.write(self.folder, self._notes)
 
     def _scoring(self, number: int, subset: Subset) -> list[Call]:
         return [
@@ -194,7 +175,7 @@ class SimulatedRun:
         words = {"sites": self.sites, "best": self._best(), "today": self.scene.today}
         (final,) = yield from self._do([self._of_lead(party.end, **words)])
         yield from self._score(final)  # of ciil perhaps none at the end of a cycle
-        points = tuple(self._point(number) for number in sorted(map(int, self._told.rows)))
+        points = tuple(self._point(number) for number in sorted(map(int, self._notes.rows)))
         found = yield from self._do(self._scoring(final, Subset.TEST))
         tested = [rows for rows in found if rows]
         outcomes, n_opened = [], len(tested)
@@ -225,19 +206,19 @@ class SimulatedRun:
             rate=self.run.rate,
             n_sites=len(self.scene.sites),
             outcomes=tuple(outcomes),
-            forgetting=tuple(self._told.forgetting),
+            forgetting=tuple(self._notes.forgetting),
             optimiser_state=self.plan.training.optimiser_state.value,
-            sequential_steps=self._sequential_steps(),
+            sequential_steps=self._notes.sequential_steps,
             weight_bytes=first.stat().st_size,
             audit=verdict,
             n_test_opened=n_opened,
-            seconds=self._told.seconds,
+            seconds=self._notes.seconds,
         )
         return result
 
     def _best(self) -> int:
         """The round with the best mean over all validation patients, the earlier of equal ones."""
-        points = [self._point(int(number)) for number in self._told.rows if int(number)]
+        points = [self._point(int(number)) for number in self._notes.rows if int(number)]
         dice = {p.round: statistics.fmean(score.dice for score in p.validation) for p in points}
         return max(dice, key=lambda number: (dice[number], -number))
 
@@ -296,42 +277,21 @@ class SimulatedRun:
         return outcomes
 
     def _point(self, number: int) -> Point:
-        rows = [row for _, found in self._told.rows[str(number)] for row in found]
-        return Point(
-            round=number,
-            passes=self._passes(number),
-            hand_overs=self._hand_overs(number),
-            validation=self._scores(rows),
-        )
-
-    def _passes(self, number: int) -> float:
-        """Over each training patient until a round has closed, by the steps that were taken."""
-        taken: dict[str, int] = defaultdict(int)
-        for key, n_steps in self._told.steps.items():
-            of_round, _, site = key.partition(" ")
-            if int(of_round) <= number:
-                taken[site] += n_steps
+        rows = [row for _, found in self._notes.rows[str(number)] for row in found]
         counts = {
             name: counts_of(self.scene.prepared, name, subsets)
             for name, subsets in self._of_place.items()
         }
-        n_all = sum(count.n_train for count in counts.values())
-        one_epoch = self.plan.training.model_copy(update={"epochs_per_round": 1})
-        return sum(
-            taken[name] / n_steps_of(one_epoch, count.n_slices) * count.n_train / n_all
-            for name, count in counts.items()
+        return Point(
+            round=number,
+            passes=self._notes.passes(number, counts, self.plan.training),
+            hand_overs=self._hand_overs(number),
+            validation=self._scores(rows),
         )
 
     def _hand_overs(self, number: int) -> int:
         """Of files, one way each (`core.budget`)."""
         return hand_overs_of(self.run.training, len(self.scene.sites), number)
-
-    def _sequential_steps(self) -> int:
-        longest: dict[str, int] = defaultdict(int)
-        for key, n_steps in self._told.steps.items():
-            number = key.partition(" ")[0]
-            longest[number] = max(longest[number], n_steps)
-        return sum(longest.values())
 
     def _scores(self, rows: Iterable[Row]) -> tuple[PatientScore, ...]:
         found = [
@@ -348,7 +308,7 @@ class SimulatedRun:
 
     def _do(self, calls: Sequence[Call]) -> Generator[Sequence[Call], Any, list[Any]]:
         done = yield calls
-        self._told.seconds += sum(
+        self._notes.seconds += sum(
             seconds for one, (_, seconds) in zip(calls, done, strict=True) if one.computes
         )
         return [value for value, _ in done]
@@ -358,10 +318,6 @@ class SimulatedRun:
 
     def _of_lead(self, work: Any, **words: Any) -> Call:
         return Call(work, {"folder": self.folder, "lead": LEAD, **words})
-
-    def _keep(self) -> None:
-        data = _TOLD.dump_json(self._told)
-        atomic.write_bytes(self.folder / "told.json", data, replace=True)
 
 
 def tidy(folder: Path, sites: Iterable[str]) -> None:
