@@ -251,7 +251,7 @@ ATLAS = {"space": "atlas", "brain": "classical", "atlas": "spgr.nii.gz", "atlas_
 
 def test_a_plan_of_format_1_is_written_without_the_later_tables() -> None:
     old, new = plans.parse(FORMAT_1), plans.parse(b'name = "a"\n')
-    assert (old.format, new.format) == (1, 2)
+    assert (old.format, new.format) == (1, 3)
     assert "preparation" not in plans.render(old)
     assert "[preparation]" in plans.render(new)
     assert plans.render(plans.parse(plans.render(old).encode())) == plans.render(old)
@@ -378,3 +378,32 @@ def test_an_external_network_is_its_tensors() -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             a_plan(network=wrong)
+
+
+def test_approval_and_intended_use_came_with_format_3() -> None:
+    for text in (b"[exchange]\napproval = true\n", b"[terms]\nintended_use = 'teaching'\n"):
+        for old in (1, 2):
+            with pytest.raises(PlanError) as caught:
+                plans.parse(f'format = {old}\nname = "a"\n'.encode() + text)
+            assert f"needs format = 3, not {old}" in str(caught.value.expected)
+        assert plans.parse(b'name = "a"\n' + text).format == 3
+    assert "exchange.approval" not in plans.flat(plans.parse(b'format = 2\nname = "a"\n'))
+
+
+def test_the_digest_of_a_plan_of_format_2_is_what_it_was() -> None:
+    old = plans.parse(b'format = 2\nname = "a"\n')
+    # As brainfed said before there was format 3.
+    assert plans.plan_digest(old).startswith("a19068554fd29ea98b8cdbc46065e672")
+
+
+@pytest.mark.parametrize(
+    "use", ["", "x" * 401, "two\nlines", 'a "quote"', "back\\slash", "\u202ea"]
+)
+def test_an_intended_use_is_one_plain_line(use: str) -> None:
+    with pytest.raises(ValueError, match="intended_use"):
+        a_plan(terms={"intended_use": use})
+
+
+def test_an_intended_use_may_be_in_any_language_and_is_read_back() -> None:
+    plan = a_plan(terms={"intended_use": "Forschung über Hirntumoren, nicht für die Diagnose."})
+    assert plans.parse(plans.render(plan).encode()) == plan

@@ -17,7 +17,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from brainfed.errors import PlanError, UsageError
 
@@ -39,6 +46,7 @@ def check_name(name: str) -> None:
             "This name can't be used",
             expected="1 to 40 lower-case letters, digits and hyphens, such as hospital-a",
             found=name,
+            hint="choose another name and run the command again",
         )
 
 
@@ -205,8 +213,12 @@ class Encryption(StrEnum):
 class Section(BaseModel):
     """One table of the plan: frozen, strictly typed, unknown keys refused."""
 
+    # Built when the first plan is read, and a table alone never, but as a part of it.
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        defer_build=True,
     )
 
 
@@ -573,6 +585,15 @@ class Exchange(Section):
     encryption: Encryption = Encryption.WHERE_POSSIBLE
     """`where-possible` encrypts weight files for their readers when each of them has an age
     recipient in the roster; `required` refuses to send them in the clear; `off` never does."""
+    approval: Annotated[bool, _Since(3)] = False
+    """Each update needs the signature of its site's approver before it leaves."""
+
+
+def _one_plain_line(text: str) -> str:
+    """Refuse what `render` couldn't write, and what could look like another text."""
+    if not text.isprintable() or '"' in text or "\\" in text:
+        raise ValueError("one line of printable characters, without quotes and backslashes")
+    return text
 
 
 class Terms(Section):
@@ -586,14 +607,22 @@ class Terms(Section):
         "0.1.0"
     )
     """Oldest brainfed that may take part."""
+    intended_use: Annotated[
+        str, Field(min_length=1, max_length=400), AfterValidator(_one_plain_line), _Since(3)
+    ] = (
+        "Research on the segmentation of brain tumours in MR images; not for diagnosis or "
+        "treatment."
+    )
+    """What the global weights are for, on one line without quotes; each site is shown it."""
 
 
 class Plan(Section):
     """All that the parties must agree on before the start."""
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     """Version of the plan's keys; a later one has more. Format 1 lacks the tables preparation
-    and evaluation and the newer keys of network and training, and means what their defaults say."""
+    and evaluation and the newer keys of network and training; 1 and 2 lack exchange.approval and
+    terms.intended_use. What a format lacks means what the defaults say."""
     name: Annotated[str, Field(pattern=SLUG)]
     """Short name; begins the names of the exchanged files."""
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 2018
@@ -766,7 +795,10 @@ def load(path: Path) -> Plan:
             return parse(stream.read(MAX_PLAN_BYTES + 1), path)
     except OSError as error:
         raise PlanError(
-            "The plan can't be read", found=error.strerror, where=path, hint="check the path"
+            "The plan can't be read",
+            found=error.strerror,
+            where=path,
+            hint="name the file as it lies: `brainfed plan check PLAN`",
         ) from None
 
 
@@ -775,7 +807,7 @@ def _first_error(error: ValidationError, where: str | Path) -> PlanError:
     first = error.errors(include_url=False)[0]
     location = tuple(first["loc"])
     key = ".".join(str(part) for part in location)
-    hint = "see docs/reference/plan.md, or `brainfed plan show` for a complete plan"
+    hint = "mend it, then `brainfed plan check PLAN`; docs/reference/plan.md explains each key"
     if first["type"] == "extra_forbidden":
         known = [*Plan.model_fields, *known_keys()]
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
