@@ -5,6 +5,7 @@ one of these and nothing half-written; only `brainfed.cli` turns them into words
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 
 class BrainfedError(Exception):
@@ -15,10 +16,12 @@ class BrainfedError(Exception):
         expected: What would have been right.
         found: What was there instead.
         where: The file, folder, plan key or tensor that it is about.
-        hint: The next thing to do, naming a command where there is one.
+        hint: The next thing to do, naming a command where there is one; `usual_hint` where None.
     """
 
     exit_code = 70
+    usual_hint: ClassVar[str | None] = None
+    """What to do about most errors of this class."""
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class BrainfedError(Exception):
         self.expected = None if expected is None else str(expected)
         self.found = None if found is None else str(found)
         self.where = None if where is None else str(where)
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -72,12 +75,14 @@ class UsageError(BrainfedError):
     """A command was typed in a way that can't be carried out."""
 
     exit_code = 2
+    usual_hint = "brainfed --help lists all commands, brainfed COMMAND --help the options of one"
 
 
 class WorkspaceError(BrainfedError):
     """The workspace is missing, of the other role, locked, or not yet far enough for this."""
 
     exit_code = 3
+    usual_hint = "brainfed status says where this workspace stands, and what comes next"
 
 
 class NoWorkspaceError(WorkspaceError):
@@ -99,23 +104,28 @@ class NotReadyError(WorkspaceError):
 class LedgerError(WorkspaceError):
     """The ledger's chain of digests is broken."""
 
+    usual_hint = "put ledger.jsonl back from a backup; brainfed audit FOLDER needs none"
+
 
 class PlanError(BrainfedError):
     """The plan has an unknown key, a wrong value, or was changed after the start."""
 
     exit_code = 4
+    usual_hint = "mend the plan, then `brainfed plan check PLAN`"
 
 
 class ScanError(BrainfedError):
     """Scans, cases or the split can't be used as they are."""
 
     exit_code = 5
+    usual_hint = "`brainfed check SCANS` shows every scan, and what is wrong with it"
 
 
 class FileRefusedError(BrainfedError):
     """A file from another party is not accepted; nothing was changed."""
 
     exit_code = 6
+    usual_hint = "`brainfed inspect FILE` shows what it says of itself; ask its sender for it anew"
 
 
 class TooLargeError(FileRefusedError):
@@ -157,20 +167,29 @@ class NotForUsError(FileRefusedError):
 class ConflictError(FileRefusedError):
     """There is already another file in its place."""
 
+    usual_hint = (
+        "keep both files, and ask the other side which one counts; brainfed inspect FILE shows each"
+    )
+
 
 class QuorumError(BrainfedError):
     """Too few sites or patients, a round that is closed, or not this party's turn."""
 
     exit_code = 7
+    usual_hint = "brainfed status says whom to wait for"
 
 
 class ResourceError(BrainfedError):
     """The disk, the memory or the device can't carry the work."""
 
     exit_code = 8
+    usual_hint = (
+        "brainfed doctor shows disk, memory and device; make room, and run the command again"
+    )
 
 
 class InterruptedByUserError(BrainfedError):
     """Stopped by Ctrl-C; the files are as they were, or as the finished work left them."""
 
     exit_code = 130
+    usual_hint = "run the command again; what was finished is kept"
