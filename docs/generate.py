@@ -4,7 +4,8 @@
 """
 
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,6 +21,10 @@ from brainfed.steps.case_rows import RefusedCasesError
 from brainfed.steps.check_rows import BadCasesError
 from brainfed.steps.make_case import NotAlignedError
 from brainfed.steps.predict_rows import RefusedPredictionsError
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import json_schemas
+from json_schemas import attribute_docstrings
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Made by docs/generate.py; don't edit. -->"
@@ -39,17 +44,24 @@ EXIT_CODES = {
 
 def main() -> None:
     """Write all pages."""
-    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "json").mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text, "utf-8")
 
 
 def pages() -> dict[str, str]:
     """The text of each page, by file name."""
+    return {name: make() for name, make in makers().items()}
+
+
+def makers() -> dict[str, Callable[[], str]]:
+    """What makes each page, by file name."""
     return {
-        "commands.md": _page(_commands()),
-        "plan.md": _page(_plan()),
-        "errors.md": _page(_errors()),
+        "commands.md": lambda: _page(_commands()),
+        "plan.md": lambda: _page(_plan()),
+        "errors.md": lambda: _page(_errors()),
+        "json.md": lambda: _page(_json()),
+        **json_schemas.makers(),
     }
 
 
@@ -65,7 +77,8 @@ def _commands() -> Iterator[str]:
         "`--workspace`. Results go to stdout; questions, progress and errors go to stderr. With",
         '`--json` stdout holds one JSON object: the result, or `{"error": {...}}`. Every command',
         "can be run again. Without a terminal nothing is asked: the command ends with exit code 2",
-        "and names the option that answers. [Errors and exit codes](errors.md).",
+        "and names the option that answers. [Errors and exit codes](errors.md). [What `--json`",
+        "prints](json.md).",
         "",
     ]
     group: Any = typer.main.get_command(app)
@@ -139,12 +152,13 @@ def _section(section: type[Section], name: str) -> Iterator[str]:
         yield from [f"## [{name}]", "", inspect.cleandoc(section.__doc__ or ""), ""]
     yield from ["| key | value | default | |", "|---|---|---|---|"]
     tables = []
+    said = attribute_docstrings(section)
     for key, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             tables.append((kind, f"{name}.{key}" if name else key))
         else:
-            text = " ".join((field.description or "").split())
+            text = said.get(key, "")
             default = "none; required" if field.is_required() else f"`{_toml(field.default)}`"
             yield f"| `{key}` | {_kind(_whole(field))} | {default} | {text} |"
     yield ""
@@ -162,6 +176,8 @@ def _kind(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         base, *notes = get_args(kind)
         limits = _limits([m for note in notes for m in getattr(note, "metadata", [note])])
+        if base is str:
+            limits = limits.replace("of them", "characters")
         return f"{_kind(base)}, {limits}" if limits else _kind(base)
     if get_origin(kind) is tuple:
         inner = get_args(kind)
@@ -202,6 +218,38 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
     return repr(value)
+
+
+def _json() -> Iterator[str]:
+    yield from [
+        "# What --json prints",
+        "",
+        "Every command takes `--json`. It then prints one JSON object on stdout: its result, or",
+        '`{"error": {...}}` where it refuses. The exit code is the same as without it. Words,',
+        "questions and progress go to stderr.",
+        "",
+        "Each command has a JSON schema (draft 2020-12). The tests hold every output against it.",
+        "",
+        "- Within a major version, and while that is 0 within a minor one, no field is taken away",
+        "  and none gets another meaning or type.",
+        "- Fields may be added, and words to a list of choices. Read past what you don't know.",
+        "- A field without a value is `null`; it isn't left out. Of an error alone, `where`,",
+        "  `expected`, `found` and `next` are left out where they aren't known.",
+        "- `null` in place of a number with a fraction: it can't be computed. JSON has no word",
+        "  for that.",
+        "- Paths are text, as the command was given them or from the root of the file system.",
+        "  Sizes are bytes, times seconds, unless the name says otherwise.",
+        "- The words of messages aren't part of this: a program looks at `kind` and `exit_code`.",
+        "",
+        f"{', '.join(f'`{name}`' for name in sorted(json_schemas.REFUSES_PARTS))} print their",
+        "whole result even where they refuse a part of it; `error` then stands in the result.",
+        "",
+        "| command | schema |",
+        "|---|---|",
+    ]
+    for command in json_schemas.RESULTS:
+        name = json_schemas.file_of(command)
+        yield f"| `brainfed {command}` | [{name}]({name}) |"
 
 
 def _errors() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brainfed.cli import bar as bars
 from brainfed.cli import console
-from brainfed.cli.console import Bar, Table
+from brainfed.cli.bar import Bar
+from brainfed.cli.console import Table
 from brainfed.errors import PlanError, UsageError
 from tests.builders import a_plan
 from tests.cli.typed import too_wide
@@ -44,6 +47,11 @@ def test_a_result_becomes_plain_data() -> None:
         "parts": [1, 2.5, None, "red", {"path": "a", "parts": [], "by_colour": {}}],
         "by_colour": {"red": 3},
     }
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_has_no_word_for_becomes_null(number: float) -> None:
+    assert console.plain(Thing(Path("a"), (number, 1.5), {}))["parts"] == [None, 1.5]
 
 
 def test_a_plan_and_an_error_become_plain_data() -> None:
@@ -130,7 +138,7 @@ def at_a_terminal(monkeypatch: pytest.MonkeyPatch, *, after_seconds: float) -> T
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(console, "PATIENCE_SECONDS", -after_seconds)
+    monkeypatch.setattr(bars, "PATIENCE_SECONDS", -after_seconds)
     return screen
 
 
@@ -155,7 +163,7 @@ def test_long_work_shows_a_bar_at_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_is_drawn_into_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(bars, "PATIENCE_SECONDS", 0)
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)
     bar = Bar()

@@ -29,6 +29,7 @@ HEAVY = {
     "filelock",
     "matplotlib",
     "jinja2",
+    "rich",
 }
 
 LOADED_AFTER = """

@@ -7,6 +7,7 @@ import pytest
 
 from brainfed.cli.app import run
 from tests.builders import a_geometry
+from tests.cli.json_answers import check_answer
 from tests.predicting import Outsider, an_outsider, write_scans
 
 
@@ -45,7 +46,9 @@ def test_a_fingerprint_is_held_against_the_key(
 
 def test_json_has_every_case(given: Outsider, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(typed(given, "--json")) == 0
-    content = json.loads(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    check_answer(["predict"], out)
+    content = json.loads(out)
     assert content["warning"] == "For research only, not for diagnosis"
     assert content["rows"][0]["status"] == "predicted"
     assert content["rows"][0]["volumes_ml"]["WT"] > 0

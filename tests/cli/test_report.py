@@ -25,7 +25,7 @@ def test_the_coordinator_reads_rounds_by_sites_and_a_curve(typed: Typed, small: 
     table = answer.out.split("\n\n")[0].splitlines()
     assert table[0] == "Dice, whole tumour (WT), validation patients"
     assert table[1].split() == ["round", "all", "patients", *VALIDATION]
-    rows = [line.split() for line in table[3 : 3 + N_ROUNDS + 1]]
+    rows = [line.split() for line in table[2 : 2 + N_ROUNDS + 1]]
     assert [row[0] for row in rows] == ["0", "1", "2", "3"]
     assert all("worst" in row for row in rows)
     assert "fewer than 5" in answer.out

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from brainfed.cli.app import run
+from tests.cli.json_answers import check_answer
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,16 @@ class Typed:
         self._monkeypatch = monkeypatch
 
     def __call__(self, *words: object, answers: str | None = None) -> Answer:
-        """Type words; `answers` are lines typed at a terminal, None is no terminal."""
+        """Type words; `answers` are lines typed at a terminal, None is no terminal.
+
+        What is printed with --json must fit the published schema of the command.
+        """
         self._monkeypatch.setattr(sys, "stdin", io.StringIO() if answers is None else _At(answers))
         self._capsys.readouterr()
         code = run([str(word) for word in words])
         captured = self._capsys.readouterr()
+        if "--json" in words:
+            check_answer([str(word) for word in words], captured.out)
         return Answer(code, captured.out, captured.err)
 
 

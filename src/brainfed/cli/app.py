@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,11 @@ import typer
 from brainfed.cli import (
     audit,
     check,
+    completion,
     data,
     demo,
+    doctor,
+    drill,
     evaluate,
     exchange,
     finish,
@@ -22,38 +26,44 @@ from brainfed.cli import (
     key,
     plan,
     predict,
+    release,
     report,
     review,
     roster,
     rounds,
     simulate,
     start,
+    status,
     training,
     withdraw,
     withdrawal,
 )
 from brainfed.cli.console import show_error
+from brainfed.cli.help_map import EXAMPLES, ByRole
 from brainfed.errors import BrainfedError, InterruptedByUserError, ResourceError, UsageError
 
 BOTH, COORDINATOR, SITE, ANYWHERE = "Both", "Coordinator", "Site", "Without a workspace"
 
 app = typer.Typer(
     name="brainfed",
-    add_completion=False,
+    cls=ByRole,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help, the same on every terminal
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
         from importlib.metadata import version
 
         sys.stdout.write(f"brainfed {version('brainfed')}\n")
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    help="Train one brain-tumour network across hospitals by signed weight files; scans stay "
+    "where they are. For research only, not a medical device."
+)
 def brainfed(
     version: Annotated[
         bool,
@@ -65,28 +75,38 @@ def brainfed(
             help="Print the version and exit.",
         ),
     ] = False,
+    completion_of: Annotated[
+        completion.Shell | None,
+        typer.Option(
+            "--completion",
+            callback=completion.print_script,
+            is_eager=True,
+            metavar="bash|zsh|fish",
+            help="Print the script that completes commands, and exit.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a brain-tumour segmentation network across hospitals by signed weight files.
-
-    Scans stay where they are. For research only, not a medical device.
-    """
+    """Take the options that stand before any command."""
 
 
 def _add(
     to: typer.Typer, name: str, command: Callable[..., None], panel: str | None = None
 ) -> None:
-    """Add a command; its help is its docstring, each paragraph one line, as typer wants it."""
+    """Add a command; its help is its docstring, each paragraph one line, and its example."""
     paragraphs = (command.__doc__ or "").split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    to.command(name, help=text, rich_help_panel=panel)(command)
+    example = EXAMPLES.get(name if to is app else f"{to.info.name} {name}")
+    epilog = None if example is None else f"Example: {example}"
+    to.command(name, help=text, epilog=epilog, rich_help_panel=panel)(command)
 
 
 _add(app, "init", init.init, BOTH)
-_add(app, "status", rounds.status, BOTH)
+_add(app, "status", status.status, BOTH)
 _add(app, "import", exchange.import_, BOTH)
 _add(app, "export", exchange.export, BOTH)
 _add(app, "archive", audit.archive, BOTH)
 _add(app, "report", report.report, BOTH)
+_add(app, "drill", drill.drill, BOTH)
 _add(app, "admit", start.admit, COORDINATOR)
 _add(app, "start", start.start, COORDINATOR)
 _add(app, "amend", roster.amend, COORDINATOR)
@@ -99,39 +119,43 @@ _add(app, "preprocess", data.preprocess, SITE)
 _add(app, "review", review.review, SITE)
 _add(app, "split", data.split, SITE)
 _add(app, "train-round", training.train_round, SITE)
+_add(app, "release", release.release, SITE)
 _add(app, "evaluate", evaluate.evaluate, SITE)
 _add(app, "exclude", withdrawal.exclude, SITE)
 _add(app, "purge", withdrawal.purge, SITE)
 _add(app, "predict", predict.predict, ANYWHERE)
+_add(app, "doctor", doctor.doctor, ANYWHERE)
 _add(app, "demo", demo.demo, ANYWHERE)
 _add(app, "inspect", inspect.inspect, ANYWHERE)
 _add(app, "audit", audit.audit, ANYWHERE)
 simulations = typer.Typer(
+    name="simulate",
     cls=simulate.PlanFirst,
     help="Compare methods on scans that lie on one machine: brainfed simulate PLAN --data FOLDER.",
-    add_completion=False,
 )
 _add(simulations, "run", simulate.simulate)
 _add(simulations, "partition", simulate.partition)
-app.add_typer(simulations, name="simulate", rich_help_panel=ANYWHERE)
-keys = typer.Typer(help="Look at this party's key, or replace it.", add_completion=False)
+app.add_typer(simulations, rich_help_panel=ANYWHERE)
+keys = typer.Typer(name="key", cls=ByRole, help="Look at this party's key, or replace it.")
 _add(keys, "show", key.show_key)
 _add(keys, "rotate", key.rotate)
-app.add_typer(keys, name="key", rich_help_panel=BOTH)
-plans = typer.Typer(help="Look at a plan file.", add_completion=False)
+app.add_typer(keys, rich_help_panel=BOTH)
+plans = typer.Typer(name="plan", cls=ByRole, help="Look at a plan file.")
 _add(plans, "show", plan.show_plan)
 _add(plans, "check", plan.check_plan)
 _add(plans, "from-weights", plan.plan_from_weights)
 _add(plans, "cost", plan.plan_cost)
-app.add_typer(plans, name="plan", rich_help_panel=ANYWHERE)
+app.add_typer(plans, rich_help_panel=ANYWHERE)
 
 
 def run(argv: Sequence[str]) -> int:
     """Carry out one command line; gives the exit code."""
     # Even a command line that can't be understood gets its answer in the form that it asked for.
     as_json = "--json" in argv
+    if completion.VARIABLE in os.environ:
+        return completion.answer(app)
     try:
-        code = typer.main.get_command(app).main(
+        code = completion.command_of(app).main(
             args=list(argv) or ["--help"], prog_name="brainfed", standalone_mode=False
         )
         sys.stdout.flush()
@@ -165,7 +189,7 @@ def _as_ours(error: Exception, argv: Sequence[str]) -> BrainfedError:
     if isinstance(error, BrainfedError):
         return error
     if isinstance(error, typer.TyperException):
-        return _usage(error)
+        return _usage(error, argv)
     if isinstance(error, MemoryError):
         return ResourceError(
             "The memory is too small for this", hint="close other programs and run it again"
@@ -183,12 +207,43 @@ def _as_ours(error: Exception, argv: Sequence[str]) -> BrainfedError:
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 
 
-def _usage(error: typer.TyperException) -> BrainfedError:
+def _usage(error: typer.TyperException, argv: Sequence[str]) -> BrainfedError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "brainfed"
     # On one line, and without what the library puts before the words of a choice.
     words = " ".join(error.format_message().replace("Value error, ", "").split())
-    return UsageError(words.rstrip("."), hint=f"{command} --help")
+    meant = _meant(words, argv)
+    hint = f"{command} --help" if meant is None else f"{meant}; {command} --help tells more"
+    return UsageError(words.rstrip("."), hint=hint)
+
+
+_MISSPELT = re.compile(
+    r"No such command '(?P<word>.+?)'\. Did you mean '(?P<near>[\w-]+)"
+    r"|No such option: (?P<option>\S+) \(Possible options: (?P<known>[\w-]+)"
+    r"|'(?P<choice>[^']*)' is not one of (?P<choices>.*)"
+)
+
+
+def _meant(words: str, argv: Sequence[str]) -> str | None:
+    """The command line with its misspelt word mended, if it is near to a right one."""
+    import difflib
+    import shlex
+
+    told = _MISSPELT.search(words)
+    if told is None:
+        return None
+    wrong = told["word"] or told["option"] or told["choice"]
+    choices = re.findall(r"[\w-]+", told["choices"] or "")
+    near = (
+        told["near"]
+        or told["known"]
+        or next(iter(difflib.get_close_matches(wrong, choices, 1)), None)
+    )
+    if near is None:
+        return None
+    parts = [re.split("(=)", word, maxsplit=1) for word in argv if word != "--json"]
+    mended = ["".join(near if part == wrong else part for part in word) for word in parts]
+    return f"brainfed {shlex.join(mended)}"
 
 
 def _bug(error: Exception, argv: Sequence[str]) -> BrainfedError:

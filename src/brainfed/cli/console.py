@@ -1,18 +1,20 @@
 """Words in, words out: results on stdout, everything else on stderr.
 
-Plain text when piped: rich, which draws tables and bars, is imported where one is drawn. What comes
-from files and file names is shown with its control characters spelled out, so that no file can
-paint on a terminal.
+Plain text when piped, on a terminal that can't draw, and where NO_COLOR is set: no colour, no lines
+of a table, nothing drawn twice. Rich, which draws tables and bars, is imported where one is drawn.
+What comes from files and file names is shown with its control characters spelled out, so that no
+file can paint on a terminal.
 """
 
 import contextlib
 import dataclasses
 import enum
 import json
+import math
+import os
 import shutil
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,11 +22,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from brainfed.errors import BrainfedError, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from brainfed.cli.bar import Bar
 
-PATIENCE_SECONDS = 2.0
-"""Work that ends sooner shows no bar."""
 MAX_WIDTH = 100
 COMMAND = "  $ "
 """Begins a line of words that is a command to be copied."""
@@ -40,6 +39,16 @@ class Table:
 
 Words = Iterable[str | Table]
 """What a result looks like to a person: sentences and tables, in reading order."""
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Whether to draw with lines, colour and a moving cursor, or to write plain words.
+
+    Words go into pipes, to terminals that say they are dumb (as Emacs and screen readers want it),
+    and to everybody who sets NO_COLOR (https://no-color.org).
+    """
+    is_dumb = os.environ.get("TERM", "dumb") in {"", "dumb", "unknown"}
+    return stream.isatty() and not is_dumb and not os.environ.get("NO_COLOR")
 
 
 def show(result: object, words: Callable[[Any], Words], *, as_json: bool) -> None:
@@ -107,6 +116,8 @@ def plain(content: object) -> Any:
         return {name: plain(getattr(content, name)) for name in names}
     if hasattr(content, "model_dump"):
         return content.model_dump(mode="json")
+    if isinstance(content, float) and not math.isfinite(content):
+        return None  # JSON has no word for it
     if isinstance(content, dict):
         return {str(plain(key)): plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple | set | frozenset):
@@ -159,14 +170,28 @@ def _draw(table: Table, stream: TextIO) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    draws = can_draw(stream)
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD if draws else None,
+        padding=(0, 1) if draws else (0, 2, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
     for index, name in enumerate(table.columns):
         cells = [row[index] for row in table.rows]
         numeric = any(isinstance(cell, int | float) for cell in cells)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(_cell(value) for value in row))
-    console = Console(file=stream, width=_width(), markup=False, highlight=False, emoji=False)
+    console = Console(
+        file=stream,
+        width=_width(),
+        force_terminal=draws,
+        color_system="auto" if draws else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
     with console.capture() as captured:
         console.print(drawn)
     stream.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
@@ -221,60 +246,11 @@ def confirm(question: str, *, flag: str) -> bool:
     return answer.strip().lower() in {"y", "yes"}
 
 
-class Bar:
-    """A progress bar with the time left, on a terminal, for work that takes its time."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._drawn: tuple[RichProgress, TaskID] | None = None
-        self._what = ""
-        self._done = 0
-
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Take notice of finished work (`core.progress`)."""
-        if not sys.stderr.isatty() or time.monotonic() - self._start < PATIENCE_SECONDS:
-            return
-        if self._drawn is None:
-            self._drawn = _new_bar()
-        drawn, task = self._drawn
-        if what != self._what or done < self._done:
-            drawn.reset(task, total=total, description=what)
-        self._what, self._done = what, done
-        drawn.update(task, completed=done, total=total, note=visible(note))
-
-    def hide(self) -> None:
-        """Take the bar away; the next finished work brings it back."""
-        if self._drawn is not None:
-            self._drawn[0].stop()
-            self._drawn = None
-
-
-def _new_bar() -> "tuple[RichProgress, TaskID]":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    drawn = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    drawn.start()
-    return drawn, drawn.add_task("", total=None, note="")
-
-
 @contextlib.contextmanager
-def progress() -> Iterator[Bar]:
+def progress() -> "Iterator[Bar]":
     """A bar for the length of the block; nothing of it stays on the screen."""
+    from brainfed.cli.bar import Bar
+
     bar = Bar()
     try:
         yield bar

@@ -1,5 +1,6 @@
 """`brainfed demo`: a whole federation on generated scans, in one folder."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ def demo(
 
         with progress() as bar:
             folders = phantoms.write_consortium(out / "scans", progress=bar)
-        show({"scans": folders}, _scans_words, as_json=as_json)
+        show(Scans(folders), _scans_words, as_json=as_json)
         return
     from brainfed.steps import demo as step
 
@@ -48,9 +49,17 @@ def demo(
     show(done, _demo_words, as_json=as_json)
 
 
-def _scans_words(done: dict[str, dict[str, Path]]) -> Words:
+@dataclass(frozen=True)
+class Scans:
+    """Generated scans."""
+
+    scans: dict[str, Path]
+    """The folder of each site."""
+
+
+def _scans_words(done: Scans) -> Words:
     yield "Generated scans, labels as in BraTS 2017 (--labels brats2017):"
-    yield from (f"- {folder}" for folder in done["scans"].values())
+    yield from (f"- {folder}" for folder in done.scans.values())
 
 
 def _demo_words(done: "DemoResult") -> Words:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainfed.cli import completion
 from brainfed.cli.console import confirm, progress, say, show
 from brainfed.cli.options import (
     Device,
@@ -41,6 +42,7 @@ def evaluate(
             "--round",
             min=0,
             metavar="R",
+            autocompletion=completion.rounds,
             help="Score the global weights of this round.",
             show_default=False,
         ),

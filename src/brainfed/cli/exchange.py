@@ -8,7 +8,6 @@ import typer
 
 from brainfed.cli.console import (
     COMMAND,
-    Bar,
     Table,
     Words,
     confirm,
@@ -24,6 +23,7 @@ from brainfed.cli.plan_words import plan_in_words
 from brainfed.errors import FileRefusedError, QuorumError, StrangerError, UsageError
 
 if TYPE_CHECKING:
+    from brainfed.cli.bar import Bar
     from brainfed.steps.accept import JoinRequest
     from brainfed.steps.exchange import Exported
     from brainfed.steps.own_update import Counts
@@ -67,7 +67,9 @@ def import_(
         raise typer.Exit((QuorumError if are_early else FileRefusedError).exit_code)
 
 
-def _agree(request: "JoinRequest", bar: Bar, *, yes: bool, fingerprints: list[str] | None) -> bool:
+def _agree(
+    request: "JoinRequest", bar: "Bar", *, yes: bool, fingerprints: list[str] | None
+) -> bool:
     """Show what is asked for, and ask a person."""
     bar.hide()
     if request.version > 1:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from brainfed.cli import completion
 from brainfed.cli.console import Table, Words, counted, show
 from brainfed.cli.options import Json, WorkspaceFolder
 from brainfed.cli.place import working
@@ -22,6 +23,7 @@ def finish(
             "--round",
             min=0,
             metavar="R",
+            autocompletion=completion.rounds,
             help="Which round, only where validation can't tell.",
             show_default=False,
         ),

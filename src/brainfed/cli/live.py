@@ -2,7 +2,8 @@
 
 The step, the time left, loss and Dice with their course, the speed, the memory, and what is known
 of the round. Drawn a few times a second at most and from the training's own calls, without a
-thread, so that nothing is left over when it is interrupted.
+thread, so that nothing is left over when it is interrupted. A terminal that can't draw gets a line
+in words now and then.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from brainfed.cli.console import PATIENCE_SECONDS, Bar, visible
+from brainfed.cli.bar import PATIENCE_SECONDS, Bar, time_words
+from brainfed.cli.console import can_draw, say, visible
 from brainfed.core.progress import FinishedStep
 
 if TYPE_CHECKING:
@@ -78,9 +80,10 @@ class Course:
 class TrainingView:
     """Told of all work and of each step; draws them on a terminal."""
 
-    def __init__(self, console: "Console | None") -> None:
-        """Draw on this console; on none where it is None."""
+    def __init__(self, console: "Console | None", *, quiet: bool = False) -> None:
+        """Draw on this console; where it is None, say it in words, unless quiet."""
         self._console = console
+        self._quiet = quiet
         self._start = time.monotonic()
         self._drawn_at = self._start
         self._bar = Bar()
@@ -95,17 +98,23 @@ class TrainingView:
 
         Work of a single unit is such a note alone. Of `training` each step is told.
         """
-        if self._console is None or what == "training":
+        if self._quiet or what == "training":
             return
         if done == total and note:
             self._facts[what] = visible(note)
+            if self._console is None:
+                say(f"{what}: {note}")
         if total > 1 or not note:
             self._hide()
             self._bar(what, done, total, note)
 
     def step(self, step: ShownStep) -> None:
         """Take notice of a finished step, and draw."""
+        if self._quiet:
+            return
         if self._console is None:
+            note = f"loss {step.loss:.3f}, Dice {step.dice:.3f}"
+            self._bar("step", step.number, step.n_steps, note)
             return
         now = time.monotonic()
         self._loss.add(step.loss)
@@ -183,12 +192,7 @@ class TrainingView:
         if n_recent < 1:
             return ""
         seconds = self._seconds() / n_recent * (step.n_steps - step.number)
-        if seconds < 60:
-            return f"{seconds:.0f} s left"
-        minutes = round(seconds / 60)
-        if minutes < 60:
-            return f"{minutes} min left"
-        return f"{minutes // 60} h {minutes % 60:02d} min left"
+        return f"{time_words(seconds)} left"
 
 
 def _memory() -> str:
@@ -209,15 +213,14 @@ def _memory() -> str:
 
 @contextlib.contextmanager
 def training_view(*, quiet: bool) -> Iterator[TrainingView]:
-    """A view for the length of the block; it draws on a terminal alone, and not where quiet."""
+    """A view for the length of the block; it speaks on a terminal alone, and not where quiet."""
     console = None
-    if not quiet and sys.stderr.isatty():
+    quiet = quiet or not sys.stderr.isatty()
+    if not quiet and can_draw(sys.stderr):
         from rich.console import Console
 
         console = Console(stderr=True)
-        if console.is_dumb_terminal:
-            console = None
-    view = TrainingView(console)
+    view = TrainingView(console, quiet=quiet)
     try:
         yield view
     finally:

@@ -99,6 +99,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="cpu|cuda|cuda:N",
+        autocompletion=lambda: ["cpu", "cuda"],
         help="Where to compute; without it, CUDA where there is one.",
         show_default=False,
     ),

@@ -155,4 +155,6 @@ def check_fingerprints(given: list[str] | None) -> None:
                 expected="SHA256: and 43 letters, digits, + or /, as `brainfed init` prints it",
                 found=text,
                 where="--fingerprint",
+                hint="copy the whole line that `ssh-keygen -lf FILE.pub` prints at the other side, "
+                "or leave --fingerprint away and answer the question",
             )

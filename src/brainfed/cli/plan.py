@@ -1,8 +1,9 @@
 """`brainfed plan`: a plan file, without a workspace."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +20,55 @@ PlanFile = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class PlanFacts:
+    """A plan in short."""
+
+    name: str
+    digest: str
+    """Of the whole plan."""
+    data_digest: str
+    network_digest: str
+    n_parameters: int
+    """Numbers of the network, those that stay at each site among them."""
+    n_local: int
+    """Of these, those that stay at each site."""
+
+
+@dataclass(frozen=True)
+class PlanShown(PlanFacts):
+    """A plan, complete."""
+
+    plan: "Plan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCost:
+    """What a federation of a plan costs."""
+
+    method: str
+    n_sites: int
+    weight_bytes: int
+    """Of one file."""
+    passes: int
+    """Over every training patient; of `iil` the most."""
+    rounds: int
+    hand_overs: int
+    scoring_hand_overs: int
+    """Besides, of `ciil`: the weights after every cycle, to each site, to be scored."""
+    bytes_carried: int
+    """In all hand-overs."""
+    days: float
+    """On the road."""
+
+
 def show_plan(file: PlanFile, as_json: Json = False) -> None:
     """Print a plan complete, defaults written out, as `start` freezes it."""
     from brainfed import plan as plans
 
     plan = plans.load(file)
     if as_json:
-        show_json(_facts(plan) | {"plan": plan})
+        show_json(PlanShown(**vars(_facts(plan)), plan=plan))
     else:
         sys.stdout.write(plans.render(plan))
 
@@ -41,7 +84,7 @@ def check_plan(file: PlanFile, as_json: Json = False) -> None:
     show(_facts(plan), lambda facts: _check_words(file, plan, facts), as_json=as_json)
 
 
-def _facts(plan: "Plan") -> dict[str, Any]:
+def _facts(plan: "Plan") -> PlanFacts:
     from brainfed import plan as plans
     from brainfed.core.architecture import (
         n_parameters,
@@ -51,24 +94,24 @@ def _facts(plan: "Plan") -> dict[str, Any]:
     )
 
     n = n_parameters(network_table(plan))
-    return {
-        "name": plan.name,
-        "digest": plans.plan_digest(plan),
-        "data_digest": plans.data_digest(plan),
-        "network_digest": network_digest(plan),
-        "n_parameters": n,
-        "n_local": n - n_parameters(tensor_table(plan)),
-    }
+    return PlanFacts(
+        name=plan.name,
+        digest=plans.plan_digest(plan),
+        data_digest=plans.data_digest(plan),
+        network_digest=network_digest(plan),
+        n_parameters=n,
+        n_local=n - n_parameters(tensor_table(plan)),
+    )
 
 
-def _check_words(file: Path, plan: "Plan", facts: dict[str, Any]) -> Words:
+def _check_words(file: Path, plan: "Plan", facts: PlanFacts) -> Words:
     yield f"{file}: a sound plan. A site that joins is shown this:"
     yield ""
     yield from plan_in_words(plan)
     yield ""
-    yield f"Digest of the plan:    {facts['digest']}"
-    yield f"Digest of its data:    {facts['data_digest']}"
-    yield f"Digest of its network: {facts['network_digest']}"
+    yield f"Digest of the plan:    {facts.digest}"
+    yield f"Digest of its data:    {facts.data_digest}"
+    yield f"Digest of its network: {facts.network_digest}"
 
 
 def plan_from_weights(
@@ -134,7 +177,6 @@ def plan_cost(
     top; brainfed simulate --dry-run measures that.
     """
     import math
-    from dataclasses import asdict
 
     from brainfed import plan as plans
     from brainfed.core import budget
@@ -146,29 +188,38 @@ def plan_cost(
             expected="a number, 0 or more",
             found=courier_days,
             where="--courier-days",
+            hint="give the days of one way of the medium: `brainfed plan cost PLAN "
+            "--courier-days 2`",
         )
     plan = plans.load(file)
     n_sites = sites or plan.participation.quorum_sites
     n_bytes = 4 * n_parameters(tensor_table(plan))
     cost = budget.for_plan(plan, n_sites, n_bytes)
-    facts: dict[str, Any] = {"method": plan.method.value, "n_sites": n_sites}
-    facts["weight_bytes"] = n_bytes
-    facts |= {name: value for name, value in asdict(cost).items() if name != "sequential_steps"}
-    facts["days"] = budget.courier_days(cost.rounds, courier_days)
+    facts = PlanCost(
+        method=plan.method.value,
+        n_sites=n_sites,
+        weight_bytes=n_bytes,
+        passes=cost.passes,
+        rounds=cost.rounds,
+        hand_overs=cost.hand_overs,
+        scoring_hand_overs=cost.scoring_hand_overs,
+        bytes_carried=cost.bytes_carried,
+        days=budget.courier_days(cost.rounds, courier_days),
+    )
     show(facts, _cost_words, as_json=as_json)
 
 
-def _cost_words(facts: dict[str, Any]) -> Words:
-    turns = "rounds" if facts["method"] == "fl" else "turns, each a round"
-    yield f"{facts['method']}, {counted(facts['n_sites'], 'site')}, {facts['rounds']} {turns}"
-    yield f"- Hand-overs: {facts['hand_overs']}, of {size_words(facts['weight_bytes'])} each"
-    if facts["scoring_hand_overs"]:
+def _cost_words(facts: PlanCost) -> Words:
+    turns = "rounds" if facts.method == "fl" else "turns, each a round"
+    yield f"{facts.method}, {counted(facts.n_sites, 'site')}, {facts.rounds} {turns}"
+    yield f"- Hand-overs: {facts.hand_overs}, of {size_words(facts.weight_bytes)} each"
+    if facts.scoring_hand_overs:
         yield (
             f"- Besides, if all sites score the weights after every cycle: "
-            f"{facts['scoring_hand_overs']}"
+            f"{facts.scoring_hand_overs}"
         )
-    yield f"- Carried in all: {size_words(facts['bytes_carried'])}"
-    yield f"- On the road: {facts['days']:g} days, the last weights to all sites among them"
-    if facts["passes"]:
-        most = "at most " if facts["method"] == "iil" else ""
-        yield f"- Passes over every training patient: {most}{facts['passes']}"
+    yield f"- Carried in all: {size_words(facts.bytes_carried)}"
+    yield f"- On the road: {facts.days:g} days, the last weights to all sites among them"
+    if facts.passes:
+        most = "at most " if facts.method == "iil" else ""
+        yield f"- Passes over every training patient: {most}{facts.passes}"

@@ -180,6 +180,11 @@ def _leaving(plan: "Plan") -> Words:
     if plan.network.architecture != "external":
         yield "  After each `brainfed evaluate` a second one: scores of global weights, likewise."
     yield "  No image, no outline, no name, no path, no time of day."
+    if plan.exchange.approval:
+        yield (
+            "- Each update needs the signature of this site's approver before it leaves: `brainfed "
+            "release` shows what leaves, `brainfed release --approve` signs."
+        )
     yield (
         "- No check of numbers proves that nothing of a patient can be drawn out of the weights. "
         "Treat them as the parties agreed."
@@ -188,6 +193,7 @@ def _leaving(plan: "Plan") -> Words:
 
 def _terms(plan: "Plan") -> Words:
     agreement = plan.terms.agreement_sha256
+    yield f"- Intended use: {plan.terms.intended_use}"
     yield f"- Licence of the global weights: {plan.terms.weights_licence}"
     yield (
         f"- Agreement between the parties: SHA-256 {agreement}"

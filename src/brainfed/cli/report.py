@@ -1,20 +1,30 @@
 """`brainfed report`: one page, and its gist in the terminal."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainfed.cli.console import Table, Words, plain, progress, show
+from brainfed.cli.console import Table, Words, progress, show
 from brainfed.cli.options import Json, ReaderChoice, WorkspaceFolder
 from brainfed.cli.place import working
 
 if TYPE_CHECKING:
+    from brainfed.formats.final import Final
     from brainfed.plan import Region
+    from brainfed.steps.handovers import HandOver
     from brainfed.steps.over_sites import Overall
     from brainfed.steps.report import Written
-    from brainfed.steps.report_facts import Report
+    from brainfed.steps.report_facts import (
+        AuditTold,
+        Closing,
+        Opened,
+        Reader,
+        Report,
+        WeightsTold,
+    )
     from brainfed.steps.standings import Standing
 
 SITE_COLUMNS = 5
@@ -79,31 +89,64 @@ OTHERS_ALONE = (
 )
 
 
-def _facts(done: "Written") -> dict[str, Any]:
-    """The report as data; without single patients, who stand in the page of their site."""
+@dataclass(frozen=True, kw_only=True)
+class ReportFacts:
+    """A report; without single patients, who stand in the page of their site."""
+
+    page: Path
+    is_model_card: bool
+    federation: str
+    """Its digest."""
+    plan: str
+    """Digest of the newest version."""
+    reader: "Reader"
+    party: str
+    """Whose workspace it was made from."""
+    day: str
+    brainfed: str
+    """The version that made it."""
+    floor: int
+    closed_round: int | None
+    sites: tuple[str, ...]
+    standings: "tuple[Standing, ...]"
+    overall: "tuple[Overall, ...]"
+    n_left_out: int
+    """Files whose figures could not be used."""
+    closings: "tuple[Closing, ...]"
+    hand_overs: "tuple[HandOver, ...]"
+    n_readers: int
+    weights: "tuple[WeightsTold, ...]"
+    """Those in force, by round."""
+    final: "Final | None"
+    audit: "AuditTold"
+    opened: "tuple[Opened, ...]"
+
+
+def _facts(done: "Written") -> ReportFacts:
     told = done.report
-    names = (
-        "reader",
-        "party",
-        "day",
-        "brainfed",
-        "floor",
-        "closed_round",
-        "sites",
-        "standings",
-        "overall",
-        "n_left_out",
-        "closings",
-        "hand_overs",
-        "n_readers",
-        "weights",
-        "final",
-        "audit",
-        "opened",
+    return ReportFacts(
+        page=done.path,
+        is_model_card=done.is_card,
+        federation=told.known.digest,
+        plan=told.known.plans[-1].version.digest,
+        reader=told.reader,
+        party=told.party,
+        day=told.day,
+        brainfed=told.brainfed,
+        floor=told.floor,
+        closed_round=told.closed_round,
+        sites=told.sites,
+        standings=told.standings,
+        overall=told.overall,
+        n_left_out=told.n_left_out,
+        closings=told.closings,
+        hand_overs=told.hand_overs,
+        n_readers=told.n_readers,
+        weights=told.weights,
+        final=told.final,
+        audit=told.audit,
+        opened=told.opened,
     )
-    found = {name: plain(getattr(told, name)) for name in names}
-    about = {"federation": told.known.digest, "plan": told.known.plans[-1].version.digest}
-    return {"page": done.path, "is_model_card": done.is_card, **about, **found}
 
 
 def _words(done: "Written") -> Words:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from brainfed.cli import completion
 from brainfed.cli.console import Table, Words, confirm, show
 from brainfed.cli.options import Json, WorkspaceFolder, Yes
 from brainfed.cli.place import working
@@ -23,7 +24,10 @@ def revoke(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A site or another party of the roster.", show_default=False
+            metavar="NAME",
+            autocompletion=completion.parties,
+            help="A site or another party of the roster.",
+            show_default=False,
         ),
     ],
     yes: Yes = False,

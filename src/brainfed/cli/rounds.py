@@ -1,20 +1,20 @@
-"""`brainfed aggregate` and `brainfed status`: how a round is closed, and where one stands."""
+"""`brainfed aggregate`: how a round is closed."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from brainfed.cli import completion
 from brainfed.cli.console import Table, Words, progress, show
 from brainfed.cli.options import Json, ReasonChoice, WorkspaceFolder
-from brainfed.cli.place import find, working
+from brainfed.cli.place import working
 from brainfed.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brainfed.steps.aggregate import Aggregated
-    from brainfed.steps.status import Status
     from brainfed.steps.taking_part import Wishes
 
 
@@ -24,6 +24,7 @@ def aggregate(
         typer.Option(
             "--without",
             metavar="SITE",
+            autocompletion=completion.sites,
             help="A site to leave out; once for each, with a --reason each.",
             show_default=False,
         ),
@@ -33,6 +34,7 @@ def aggregate(
         typer.Option(
             "--reason",
             metavar="REASON",
+            autocompletion=lambda: list(get_args(ReasonChoice)),
             help=f"Why: {', '.join(get_args(ReasonChoice))}. It stands in the record.",
             show_default=False,
         ),
@@ -54,6 +56,7 @@ def aggregate(
         typer.Option(
             "--with",
             metavar="SITE",
+            autocompletion=completion.sites,
             help="With --again: a site to take in again that was left out.",
             show_default=False,
         ),
@@ -195,48 +198,3 @@ def _flag_words(done: "Aggregated") -> Words:
 
 MOST_IN_A_MATRIX = 8
 """Sites whose distances fit a screen; `--json` has all."""
-
-
-def status(
-    with_rounds: Annotated[
-        bool,
-        typer.Option(
-            "--rounds", metavar="", help="Show each site's validation Dice of each round instead."
-        ),
-    ] = False,
-    workspace: WorkspaceFolder = None,
-    as_json: Json = False,
-) -> None:
-    """Say which round it is, whose file is missing, and what to do next.
-
-    Reads only; it can be run at any time. With --rounds at the coordinator: which round is best on
-    validation, over whose patients, and which rounds can't be compared.
-    """
-    if with_rounds:
-        from brainfed.cli.finish import rounds_words
-        from brainfed.steps.compare_rounds import compare_rounds
-
-        show(compare_rounds(find(workspace)), rounds_words, as_json=as_json)
-        return
-    from brainfed.steps import status as step
-
-    show(step.status(find(workspace)), _status_words, as_json=as_json)
-
-
-def _status_words(now: "Status") -> Words:
-    yield f"{now.name}, a {now.role}" if now.role == "site" else f"{now.name}, the {now.role}"
-    if now.federation is None:
-        yield "No federation yet."
-    else:
-        yield f"Federation {now.federation[:16]}, plan {now.plan}"
-    if now.closed_round is not None:
-        yield f"Newest global weights: round {now.closed_round} of {now.rounds_planned}"
-    if now.seats:
-        rows = [(seat.site, "here" if seat.has_sent else "missing") for seat in now.seats]
-        yield ""
-        yield Table(("site", f"update of round {(now.closed_round or 0) + 1}"), rows)
-    if now.outbox:
-        yield "\nIn the outbox, each with its .sig:"
-        yield from (f"- {name}" for name in now.outbox)
-    yield "\nNext:"
-    yield from (f"{number}. {todo}" for number, todo in enumerate(now.todo, start=1))

@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from typer.core import TyperGroup
-
 from brainfed.cli.console import progress, say, show
+from brainfed.cli.help_map import ByRole
 from brainfed.cli.options import Device, Json, LabelChoice, Labels, Precision, SpacingNominal
 from brainfed.cli.plan import PlanFile
 from brainfed.cli.simulation_options import (
@@ -25,6 +24,8 @@ from brainfed.cli.simulation_options import (
     SkipIncomplete,
 )
 from brainfed.cli.simulation_words import (
+    PartitionFacts,
+    SimulationFacts,
     outlook_words,
     partition_words,
     simulation_words,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
-class PlanFirst(TyperGroup):
+class PlanFirst(ByRole):
     """A group in which a plan may stand where a command does: `simulate PLAN` is `simulate run`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -105,8 +106,14 @@ def simulate(
     from brainfed.steps.simulation_report import write_report
 
     written = write_report(out)
-    facts = {"folder": out, "page": written.page, "csv": written.csv, "n_runs": len(done.results)}
-    facts |= {"n_held": done.n_held, "methods": summary(done)}
+    facts = SimulationFacts(
+        folder=out,
+        page=written.page,
+        csv=written.csv,
+        n_runs=len(done.results),
+        n_held=done.n_held,
+        methods=summary(done),
+    )
     show(facts, simulation_words, as_json=as_json)
 
 
@@ -152,7 +159,7 @@ def partition(
         site: {subset: counts[site, subset] for subset in ("train", "validation", "test")}
         for site in sorted({place.site for place in found.values()})
     }
-    show({"path": path, "sites": sites}, partition_words, as_json=as_json)
+    show(PartitionFacts(path, sites), partition_words, as_json=as_json)
 
 
 def _repeats(seeds: int | None, folds: int | None) -> tuple[int, bool]:

@@ -1,7 +1,9 @@
 """What `brainfed simulate` tells of a simulation, before and after."""
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainfed.cli.console import COMMAND, Table, Words, counted
 
@@ -11,13 +13,45 @@ if TYPE_CHECKING:
     from brainfed.steps.simulate import Simulated
 
 
-def partition_words(facts: dict[str, Any]) -> Words:
+@dataclass(frozen=True)
+class PartitionFacts:
+    """The table of a partition."""
+
+    path: Path
+    sites: dict[str, dict[str, int]]
+    """Of each site the patients of each subset."""
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """A method at the shared rate: the mean over repeats of the mean over patients."""
+
+    method: str
+    validation: float | None
+    """Dice; null where nothing was scored."""
+    test: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationFacts:
+    """A finished simulation in short; report.html, scores.csv and claims.json have the rest."""
+
+    folder: Path
+    page: Path
+    csv: Path
+    n_runs: int
+    n_held: int
+    """Cases that the checks held back."""
+    methods: tuple[MethodFacts, ...]
+
+
+def partition_words(facts: PartitionFacts) -> Words:
     """The sites of a partition, and where its table lies."""
     yield Table(
         ("site", "train", "validation", "test"),
-        [(site, *counts.values()) for site, counts in facts["sites"].items()],
+        [(site, *counts.values()) for site, counts in facts.sites.items()],
     )
-    yield f"The table: {facts['path']}"
+    yield f"The table: {facts.path}"
 
 
 def outlook_words(told: "Outlook") -> Words:
@@ -61,7 +95,7 @@ def _long(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def summary(done: "Simulated") -> list[dict[str, Any]]:
+def summary(done: "Simulated") -> tuple[MethodFacts, ...]:
     """Of each method at the shared rate: the mean over repeats of the mean over patients."""
     rows = []
     for contender in done.settings.contenders:
@@ -74,8 +108,8 @@ def summary(done: "Simulated") -> list[dict[str, Any]]:
             chosen = [[o.points[o.chosen].validation for o in outcomes] for outcomes in found]
             tested = [[o.test for o in outcomes if o.test] for outcomes in found]
             name = f"fl, {counted(epochs, 'epoch')} a round" if contender == "fl" else contender
-            rows.append({"method": str(name), "validation": _dice(chosen), "test": _dice(tested)})
-    return rows
+            rows.append(MethodFacts(str(name), _dice(chosen), _dice(tested)))
+    return tuple(rows)
 
 
 def _dice(runs: "list[list[tuple[PatientScore, ...]]]") -> float | None:
@@ -88,16 +122,16 @@ def _dice(runs: "list[list[tuple[PatientScore, ...]]]") -> float | None:
     return statistics.fmean(means) if means else None
 
 
-def simulation_words(facts: dict[str, Any]) -> Words:
+def simulation_words(facts: SimulationFacts) -> Words:
     """What a simulation found, in short, and where the rest stands."""
-    yield f"{counted(facts['n_runs'], 'run')}, each audited. Mean Dice over patients and repeats:"
+    yield f"{counted(facts.n_runs, 'run')}, each audited. Mean Dice over patients and repeats:"
     yield Table(
         ("method", "validation", "test"),
-        [(row["method"], row["validation"], row["test"]) for row in facts["methods"]],
+        [(row.method, row.validation, row.test) for row in facts.methods],
     )
-    if facts["n_held"]:
-        yield f"{counted(facts['n_held'], 'case')} held back by the checks took no part."
-    yield f"\nThe report, with spreads, claims and costs: {facts['page']}"
-    yield f"Every score: {facts['csv']}"
+    if facts.n_held:
+        yield f"{counted(facts.n_held, 'case')} held back by the checks took no part."
+    yield f"\nThe report, with spreads, claims and costs: {facts.page}"
+    yield f"Every score: {facts.csv}"
     yield "Every run can be audited, such as:"
-    yield f"{COMMAND}brainfed audit {facts['folder']}/runs/RUN/lead"
+    yield f"{COMMAND}brainfed audit {facts.folder}/runs/RUN/lead"

@@ -1,6 +1,8 @@
 """`brainfed train-round`: the network on a site's own cases."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainfed.cli.console import Table, Words, counted, show, size_words
 from brainfed.cli.launch import training_place
@@ -8,6 +10,9 @@ from brainfed.cli.live import training_view
 from brainfed.cli.options import Device, Json, Precision, Threads, WorkspaceFolder
 
 if TYPE_CHECKING:
+    from brainfed.core.device import Precision as PrecisionUsed
+    from brainfed.core.scoring import Summary
+    from brainfed.formats.weights import WeightsFile
     from brainfed.steps.train import TrainResult
 
 
@@ -42,45 +47,69 @@ def train_round(
         )
     if done is None or (team is not None and team.rank > 0):
         return  # the first of several processes says it
-    show(_facts(done), lambda facts: _train_words(done, facts), as_json=as_json)
+    show(_facts(done) if as_json else done, _train_words, as_json=as_json)
 
 
-def _facts(done: "TrainResult") -> dict[str, Any]:
-    """The result without the weights themselves, which lie in the file."""
+@dataclass(frozen=True, kw_only=True)
+class TrainFacts:
+    """A trained round, without the weights themselves, which lie in the file."""
+
+    round: int
+    already: bool
+    """Whether the update was there already; then nothing was trained."""
+    update: "WeightsFile"
+    n_steps: int | None
+    best_epoch: int | None
+    """Whose weights are handed on, where the plan lets a site choose."""
+    last_loss: float | None
+    seconds: float | None
+    device: str
+    precision: "PrecisionUsed | None"
+    memory_bytes: int | None
+    """Estimated, for training."""
+    resumed: str
+    """What became of a checkpoint that lay there."""
+    incoming: "tuple[Summary, ...]"
+    """The weights that came, on the validation patients; for this site alone."""
+    result: "tuple[Summary, ...]"
+    """The site's own after training, likewise."""
+    log: Path | None
+
+
+def _facts(done: "TrainResult") -> TrainFacts:
     how = done.trained
-    return {
-        "round": done.round_number,
-        "already": done.already,
-        "update": done.update,
-        "n_steps": None if how is None else len(how.steps),
-        "best_epoch": None if how is None else how.best_epoch,
-        "last_loss": None if how is None else how.last_loss,
-        "seconds": None if how is None else how.seconds,
-        "device": done.device,
-        "precision": done.precision,
-        "memory_bytes": None if how is None else how.memory_bytes,
-        "resumed": done.word,
-        "incoming": done.incoming,
-        "result": done.result,
-        "log": done.log_path,
-    }
+    return TrainFacts(
+        round=done.round_number,
+        already=done.already,
+        update=done.update,
+        n_steps=None if how is None else len(how.steps),
+        best_epoch=None if how is None else how.best_epoch,
+        last_loss=None if how is None else how.last_loss,
+        seconds=None if how is None else how.seconds,
+        device=done.device,
+        precision=done.precision,
+        memory_bytes=None if how is None else how.memory_bytes,
+        resumed=done.word,
+        incoming=done.incoming,
+        result=done.result,
+        log=done.log_path,
+    )
 
 
-def _train_words(done: "TrainResult", facts: dict[str, Any]) -> Words:
-    manifest = done.update.manifest
-    if done.already:
+def _train_words(done: "TrainResult") -> Words:
+    manifest, how = done.update.manifest, done.trained
+    if how is None:
         yield f"The update of round {done.round_number} is there already; nothing was trained."
     else:
-        seconds = facts["seconds"]
-        took = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.1f} s"
+        took = f"{how.seconds / 60:.1f} minutes" if how.seconds >= 60 else f"{how.seconds:.1f} s"
         yield (
-            f"Round {done.round_number}: {counted(facts['n_steps'], 'step')} in {took} on "
-            f"{done.device} ({done.precision}), loss at the end {facts['last_loss']:.3f}; memory "
-            f"for training estimated at {size_words(facts['memory_bytes'])}"
+            f"Round {done.round_number}: {counted(len(how.steps), 'step')} in {took} on "
+            f"{done.device} ({done.precision}), loss at the end {how.last_loss:.3f}; memory "
+            f"for training estimated at {size_words(how.memory_bytes)}"
         )
-        if facts["best_epoch"] is not None:
+        if how.best_epoch is not None:
             yield (
-                f"The weights of epoch {facts['best_epoch']} are handed on, the best on the "
+                f"The weights of epoch {how.best_epoch} are handed on, the best on the "
                 "validation patients."
             )
         if done.word:
@@ -92,7 +121,7 @@ def _train_words(done: "TrainResult", facts: dict[str, Any]) -> Words:
         f"{counted(manifest.n_cases or 0, 'case')}, {counted(manifest.n_slices or 0, 'slice')}."
     )
     yield f"The update: {done.update.path}"
-    yield "Next: brainfed inspect FILE, to read what it holds; brainfed export --to FOLDER"
+    yield "Next: brainfed release, to see what would leave; then brainfed export --to FOLDER"
 
 
 def _before_and_after(done: "TrainResult") -> Table:

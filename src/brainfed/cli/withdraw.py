@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from brainfed.cli import completion
 from brainfed.cli.console import Table, Words, counted, show
 from brainfed.cli.options import Json, WorkspaceFolder
 from brainfed.cli.place import find
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
 
 def withdraw(
-    site: Annotated[str, typer.Argument(metavar="SITE", help="Who withdraws.", show_default=False)],
+    site: Annotated[
+        str,
+        typer.Argument(
+            metavar="SITE",
+            autocompletion=completion.sites,
+            help="Who withdraws.",
+            show_default=False,
+        ),
+    ],
     from_round: Annotated[
         int,
         typer.Option(
