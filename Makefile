@@ -6,19 +6,21 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 READY := $(VENV)/.ready
 OUT ?= demo
 LGG ?= work/lgg
+WHEELHOUSE ?= dist/wheelhouse
+EXTRAS ?= encrypt,dicom
 FUZZ ?= work/fuzz
 FUZZ_SECONDS ?= 600
 PAPER ?= work/paper-lgg
 PEERS ?= work/peers
 
-.PHONY: demo test test-slow fuzz fuzz-parsers lgg lgg-folds paper-lgg study-losses study-gap bench bench-preprocess bench-evaluate bench-train bench-aggregate attack-rules study-registration overfit-3d own-trainer docs clean
+.PHONY: demo test test-slow wheelhouse sbom fuzz fuzz-parsers lgg lgg-folds paper-lgg study-losses study-gap bench bench-preprocess bench-evaluate bench-train bench-aggregate attack-rules study-registration overfit-3d own-trainer docs docs-site review-pack clean
 
 demo: $(READY)
 	$(BIN)/brainfed demo --out $(OUT)
 
 test: $(READY)
-	$(BIN)/ruff format --check src tests docs
-	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check src tests docs install
+	$(BIN)/ruff check src tests docs install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	# A thread for each of the two processes: more would wait for each other.
@@ -26,6 +28,17 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+# All that a machine without a network needs, 350 MB; see docs/how-to/install-offline.md. CUDA=cu128 takes
+# that build of torch in place of the one for the CPU, KEY=FILE signs the digests with an SSH key.
+wheelhouse: $(READY)
+	$(BIN)/python install/wheelhouse.py gather $(WHEELHOUSE) --extras $(EXTRAS) \
+	  --torch $(or $(CUDA),cpu) $(if $(KEY),--key $(KEY))
+
+# The SBOM of what brainfed needs, with all extras, as it is installed here.
+sbom: OUT = dist/sbom.cdx.json
+sbom: $(READY)
+	$(BIN)/python install/wheelhouse.py sbom $(OUT)
 
 # A million wrong files through the checks of import, ten thousand through import itself.
 fuzz: $(READY)
@@ -112,13 +125,23 @@ own-trainer: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/review/leaves.py
+
+# The documentation as pages that open from a stick: build/site/index.html.
+docs-site: $(READY)
+	rm -rf build/site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs --doctree-dir build/.doctrees . build/site
+
+# The same for an InfoSec or data-protection review, each page marked, with SBOM and licences; and a zip.
+review-pack: $(READY)
+	$(BIN)/python docs/review/pack.py build/review-pack
 
 # torch first: its pinned version is the CPU build where an index offers one. Of nilearn and deepbet
 # brainfed reads one file each, so they come without what they would bring along.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis monai surface-distance
+	$(PIP) hatchling editables ruff mypy import-linter pytest pytest-xdist hypothesis monai surface-distance cyclonedx-bom jsonschema sphinx myst-parser furo
 	$(PIP) --no-build-isolation -e '.[encrypt,dicom,cluster]'
 	$(PIP) --no-deps nilearn deepbet
 	touch $(READY)

@@ -56,7 +56,7 @@ def _check(value: Any) -> None:
         if abs(value) > MAX_INTEGER:
             raise MalformedError("An integer is too large for JSON", expected="under 2^53")
     elif isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise MalformedError("A string holds a lone surrogate")
     elif isinstance(value, list | tuple):
         for item in value:

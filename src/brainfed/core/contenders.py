@@ -136,7 +136,7 @@ def plan_of(run: Run, plan: Plan, n_sites: int) -> Plan:
     rule = Rule.FEDAVG if run.training is not Training.FL else plan.aggregation.rule
     quorum = 1 if is_relay or run.training is Training.POOLED else n_sites
     changed = plan.model_dump() | {
-        "format": 2,
+        "format": 3,
         "seed": plan.seed + run.repeat,
         "rounds": rounds,
         "method": Method(run.training) if is_relay else Method.FL,
@@ -144,5 +144,5 @@ def plan_of(run: Run, plan: Plan, n_sites: int) -> Plan:
     changed["training"] |= training
     changed["aggregation"] |= {"rule": rule}
     changed["participation"] |= {"quorum_sites": quorum, "quorum_patients": 0, "floor": 1}
-    changed["exchange"] |= {"encryption": Encryption.OFF}
+    changed["exchange"] |= {"encryption": Encryption.OFF, "approval": False}
     return plans.build(changed, f"the plan of {run.name}")

@@ -7,14 +7,16 @@ as 1, which flatters; faint probabilities spread over such a slice cost nearly a
 punishes. Neither score bounds the other.
 
 Distances are in `core/surface` and `core/lesions`. They need SciPy; this module is read by commands
-that must be quick.
+that must be quick, which name measures and compute none: NumPy is imported where one is computed.
 """
 
 import math
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Measure(StrEnum):
@@ -51,32 +53,36 @@ class Measure(StrEnum):
         return "ml" if self is Measure.VOLUME_DIFFERENCE else ""
 
 
-def dice(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+def dice(prediction: "NDArray[np.bool_]", truth: "NDArray[np.bool_]") -> float:
     """2 |P and T| / (|P| + |T|) of two outlines of the same shape, any number of axes.
 
     Returns:
         From 0 to 1: 1 where both are empty, 0 where one alone is (a miss, or a false alarm).
     """
+    import numpy as np
+
     total = int(np.count_nonzero(prediction)) + int(np.count_nonzero(truth))
     if total == 0:
         return 1.0
     return 2 * int(np.count_nonzero(prediction & truth)) / total
 
 
-def sensitivity(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+def sensitivity(prediction: "NDArray[np.bool_]", truth: "NDArray[np.bool_]") -> float:
     """|P and T| / |T|: the share of the true outline that was found.
 
     Returns:
         From 0 to 1. As in the script of BraTS 2023, an empty truth gives 1 if nothing was predicted
         and 0 if something was.
     """
+    import numpy as np
+
     n_true = int(np.count_nonzero(truth))
     if n_true == 0:
         return 0.0 if prediction.any() else 1.0
     return int(np.count_nonzero(prediction & truth)) / n_true
 
 
-def specificity(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+def specificity(prediction: "NDArray[np.bool_]", truth: "NDArray[np.bool_]") -> float:
     """|neither P nor T| / |not T|: the share of everything else that was left alone.
 
     It depends on how much air the grid holds and is near 1 for any tumour: given because it is
@@ -85,6 +91,8 @@ def specificity(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> floa
     Returns:
         From 0 to 1; 0, as in the script of BraTS 2023, where the truth fills the grid.
     """
+    import numpy as np
+
     n_outside = truth.size - int(np.count_nonzero(truth))
     if n_outside == 0:
         return 0.0
@@ -92,19 +100,21 @@ def specificity(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> floa
 
 
 def volume_difference_ml(
-    prediction: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
+    prediction: "NDArray[np.bool_]",
+    truth: "NDArray[np.bool_]",
     spacing_mm: tuple[float, float, float],
 ) -> float:
     """(|P| - |T|) times the volume of a voxel, in ml: positive where too much was predicted.
 
     Says nothing of overlap; differences of either sign cancel out in a mean over patients.
     """
+    import numpy as np
+
     n = int(np.count_nonzero(prediction)) - int(np.count_nonzero(truth))
     return n * math.prod(spacing_mm) / 1000
 
 
-def soft_slice_dice(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+def soft_slice_dice(probability: "NDArray[np.floating]", truth: "NDArray[np.bool_]") -> float:
     """Mean over slices of (2 sum PT + 1) / (sum P + sum T + 1), as the paper's code scores.
 
     Args:
@@ -114,6 +124,8 @@ def soft_slice_dice(probability: NDArray[np.floating], truth: NDArray[np.bool_])
     Returns:
         From 0 to 1, 1 only for a perfect answer; a slice that is rightly empty scores 1.
     """
+    import numpy as np
+
     over = (1, 2)
     overlap = np.sum(probability * truth, axis=over, dtype=np.float64)
     total = np.sum(probability, axis=over, dtype=np.float64) + np.count_nonzero(truth, axis=over)

@@ -92,6 +92,7 @@ def parse(text: str) -> tuple[Kind, int | None]:
         expected=f"{', '.join(whole)} with K from 2, or the path of a file that ends in .csv",
         found=text,
         where="--partition",
+        hint="`brainfed simulate partition --help` explains each kind",
     )
 
 

@@ -135,6 +135,7 @@ def krum(squared: npt.NDArray[np.float64], n_dishonest: int) -> int:
             expected=f"at least {2 * n_dishonest + 3}, for {n_dishonest} dishonest sites",
             found=n_sites,
             where="aggregation.n_dishonest",
+            hint="wait for more updates: `brainfed status` says whose are missing",
         )
     scores = []
     for site, row in enumerate(squared):

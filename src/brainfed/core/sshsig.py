@@ -224,7 +224,8 @@ def verify(signature: Signature, digest: bytes, namespace: str = NAMESPACE) -> N
     except (InvalidSignature, ValueError):
         raise SignatureError(
             "The signature is not one over these bytes",
-            hint="the file or its signature was changed or mixed up; ask the sender for both again",
+            hint="the file or its signature was changed or mixed up; ask the sender for both "
+            "again, copied by `brainfed export --to FOLDER`",
         ) from None
 
 

@@ -143,7 +143,10 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ScanError(
-            "The atlas can't be read", found=error.strerror, where=path, hint="check the path"
+            "The atlas can't be read",
+            found=error.strerror,
+            where=path,
+            hint="name it as it lies: --atlas FILE",
         ) from error
 
 

@@ -174,6 +174,18 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
+def place_folder(temporary: Path, path: Path) -> None:
+    """Put a finished folder in place of an older one; a kill between the two leaves none.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    remove_tree(path)
+    with _as_ours(path):
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
 def point_to(source: Path, path: Path) -> None:
     """Make `path` a link to a file, or a copy where links can't be made.
 

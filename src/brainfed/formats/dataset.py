@@ -209,7 +209,7 @@ def read_whole_index(data_folder: Path) -> Index:
         NotReadyError: There is none yet.
         ScanError: It is damaged.
     """
-    index: Index = _read(index_path(data_folder), _INDEX, "brainfed preprocess")
+    index: Index = _read(index_path(data_folder), _INDEX, PREPROCESS)
     return index
 
 
@@ -236,9 +236,12 @@ def read_split(data_folder: Path) -> SplitFile:
         ScanError: It is damaged.
     """
     # Without cases there is nothing to divide yet.
-    command = "split" if index_path(data_folder).exists() else "preprocess"
-    split: SplitFile = _read(split_path(data_folder), _SPLIT, f"brainfed {command}")
+    command = "brainfed split" if index_path(data_folder).exists() else PREPROCESS
+    split: SplitFile = _read(split_path(data_folder), _SPLIT, command)
     return split
+
+
+PREPROCESS = "brainfed preprocess SCANS --labels PROTOCOL"
 
 
 def _read(path: Path, adapter: TypeAdapter[Any], command: str) -> Any:

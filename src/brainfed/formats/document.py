@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from brainfed.core import canonical, sshsig
-from brainfed.errors import MalformedError, TooLargeError, UsageError
+from brainfed.errors import MalformedError, TooLargeError, UsageError, WrongRoundError
 from brainfed.formats import atomic, signature
 from brainfed.plan import SLUG, check_name
 
@@ -34,6 +34,9 @@ def _usable_name(text: str) -> str:
 
 RELEASE = ".release"
 """Ends the name of an approver: `hospital-a.release` lets updates of hospital-a leave."""
+DRILL = "drill-"
+"""Begins the name of every party of a drill, and of no other: an enrolment says no purpose, and by
+its name alone a throw-away key is never admitted to a real federation."""
 Name = Annotated[str, Field(pattern=SLUG), AfterValidator(_usable_name)]
 PartyName = Annotated[
     str, Field(pattern=SLUG[:-1] + r"(\.release)?$"), AfterValidator(_usable_name)
@@ -42,7 +45,10 @@ PartyName = Annotated[
 ApproverName = Annotated[
     str, Field(pattern=SLUG[:-1] + r"\.release$"), AfterValidator(_usable_name)
 ]
-Count = Annotated[int, Field(ge=0, lt=2**29)]
+MAX_COUNT = 2**29
+"""No count, and no total of the weights in one mean, reaches it: `core.averaging` says why. That
+module needs NumPy, reading a file doesn't; so it stands here once more."""
+Count = Annotated[int, Field(ge=0, lt=MAX_COUNT)]
 
 
 def _real_day(text: str) -> str:
@@ -73,10 +79,40 @@ RosterVersion = Annotated[int, Field(ge=1, le=9999)]
 Purpose = Literal["real", "simulation", "drill"]
 
 
+def is_of_drill(name: str) -> bool:
+    """Whether a principal takes part in a drill."""
+    return name.startswith(DRILL)
+
+
+def check_purpose(name: str, purpose: str, what: str, where: Path) -> None:
+    """Refuse what belongs to a drill outside of one, and the other way round.
+
+    Args:
+        name: The party that it was brought to.
+        purpose: What it was made for.
+        what: It, for the message.
+        where: Its file.
+
+    Raises:
+        WrongRoundError: The two don't go together.
+    """
+    if is_of_drill(name) != (purpose == "drill"):
+        raise WrongRoundError(
+            f"{what} is of a drill" if purpose == "drill" else f"{what} is not of a drill",
+            expected="files of the same drill" if is_of_drill(name) else "files made in earnest",
+            found=f"purpose {purpose}",
+            where=where,
+            hint="only `brainfed drill` uses files of a drill; ask the sender for the real ones"
+            if purpose == "drill"
+            else "leave the workspace of the drill alone: `brainfed drill` works in it",
+        )
+
+
 class Document(BaseModel):
     """A closed, frozen piece of an exchanged file; unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # A kind of file costs time when its first one is read, not with every command's start.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def dumps(self) -> bytes:
         """The canonical bytes."""

@@ -45,7 +45,10 @@ def read_verified(path: Path) -> Enrolment:
     """
     if not path.is_file():
         raise UsageError(
-            "There is no such file", expected="an enrolment", where=path, hint="check the path"
+            "There is no such file",
+            expected="an enrolment",
+            where=path,
+            hint="name it as it lies on the medium: `brainfed admit SITE.enrolment.json`",
         )
     data = document.read_capped(path)
     signer = signature.verify_bytes(data, path)

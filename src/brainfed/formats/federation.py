@@ -13,6 +13,7 @@ from brainfed.core.architecture import TensorTable, tensor_table
 from brainfed.core.sshsig import PublicKey
 from brainfed.errors import MalformedError, NotReadyError, PlanError, StrangerError
 from brainfed.formats import amendment, atomic, document, signature
+from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
 from brainfed.formats.document import PlanVersion
@@ -88,8 +89,12 @@ class Federation:
 
     def file_stem(self, about: Manifest | Record | Scores | Approval | Final) -> str:
         """What the name of a round's file begins with: federation, round, edition, sender."""
-        edition = "" if about.edition == 1 else f".e{about.edition}"
-        return f"{self.prefix}.r{about.round:04d}{edition}.{about.sender}"
+        return self.stem_of(about.round, about.edition, about.sender)
+
+    def stem_of(self, round_number: int, edition: int, sender: str) -> str:
+        """As `file_stem`, of a file that isn't at hand."""
+        number = "" if edition == 1 else f".e{edition}"
+        return f"{self.prefix}.r{round_number:04d}{number}.{sender}"
 
     def weights_name(self, manifest: Manifest) -> str:
         """The name of a weight file; only for people, never used to tell what a file is."""
@@ -168,7 +173,8 @@ def check_accepted(workspace: Workspace, federation: Federation, round_number: i
     """
     entry = federation.in_force(round_number)
     number = entry.version.version
-    if not acceptance_path(workspace, workspace.name, number).exists():
+    path = acceptance_path(workspace, workspace.name, number)
+    if not path.exists() or document.read(path, Acceptance).plan != entry.version:
         shown = START if number == 1 else amendment_path(workspace, number).name
         raise NotReadyError(
             f"Version {number} of the plan, which round {round_number} is under, "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainfed.core.architecture import TensorTable
 from brainfed.errors import MalformedError, TensorsError, UsageError
-from brainfed.formats import weights
+from brainfed.formats import document, weights
 
 PICKLES = (b"PK\x03\x04", b"\x80")
 """First bytes of what torch.save writes, today and in old versions."""
@@ -38,6 +38,7 @@ def read_header(path: Path) -> dict[str, GivenTensor]:
     Raises:
         UsageError: There is no such file, or it is a pickle.
         MalformedError: Not a safetensors file, or a name stands twice in its header.
+        WrongRoundError: It is of a drill.
         TooLargeError: Its header claims more than 4 MiB.
     """
     try:
@@ -54,7 +55,10 @@ def read_header(path: Path) -> dict[str, GivenTensor]:
             raw = weights.read_raw_header(stream, path)
     except OSError as error:
         raise UsageError(
-            "The weight file can't be read", found=error.strerror, where=path, hint="check the path"
+            "The weight file can't be read",
+            found=error.strerror,
+            where=path,
+            hint="name the safetensors file as it lies, and see who may read it",
         ) from None
     try:
         content = json.loads(raw[8:].decode("utf-8"), object_pairs_hook=_each_once)
@@ -64,8 +68,8 @@ def read_header(path: Path) -> dict[str, GivenTensor]:
             if name != "__metadata__"
         }
         # The library holds offsets and sizes against the file.
-        with safetensors.safe_open(path, framework="numpy"):
-            return found
+        with safetensors.safe_open(path, framework="numpy") as opened:
+            said = (opened.metadata() or {}).get(weights.MANIFEST_KEY, "")
     except (
         AttributeError,
         KeyError,
@@ -77,6 +81,9 @@ def read_header(path: Path) -> dict[str, GivenTensor]:
         raise MalformedError(
             "Not a safetensors file", found=str(error)[:200], where=path, hint=CONVERT
         ) from None
+    if '"purpose":"drill"' in said:
+        document.check_purpose("", "drill", "The weight file", path)
+    return found
 
 
 def read_tensors(
@@ -122,7 +129,12 @@ def read_tensors(
         tensors = {name: content.get_tensor(name) for name in sorted(table)}
     for name, array in tensors.items():
         if not np.isfinite(array).all():
-            raise TensorsError("The weights hold NaN or infinity", where=f"{path}, tensor {name}")
+            raise TensorsError(
+                "The weights hold NaN or infinity",
+                where=f"{path}, tensor {name}",
+                hint="training diverged: take weights of an earlier epoch, or train anew with a "
+                "smaller rate",
+            )
     return tensors
 
 

@@ -33,6 +33,7 @@ class Event(StrEnum):
     OPENED_TEST = "opened-test"
     EXCLUDED = "excluded"
     PURGED = "purged"
+    REHEARSED = "rehearsed"
     REPAIRED = "repaired"
 
 

@@ -200,7 +200,9 @@ def _files_of(source: Path) -> Iterator[Path]:
         mode = source.stat().st_mode
     except OSError:
         raise UsageError(
-            "There is nothing under this path", where=source, hint="is the medium mounted?"
+            "There is nothing under this path",
+            where=source,
+            hint="see that the medium is mounted, then `brainfed import FOLDER`",
         ) from None
     if stat.S_ISDIR(mode):
         yield from _walk(source, MAX_DEPTH)

@@ -63,7 +63,11 @@ def read(path: Path) -> Rows:
     header, lines = table[0][1], table[1:]
     if not lines:
         raise ScanError(
-            "The partition names no patient", expected="a line for each", found="none", where=path
+            "The partition names no patient",
+            expected="a line for each",
+            found="none",
+            where=path,
+            hint="`brainfed simulate partition` writes such a table",
         )
     raw = [_row(line, found, len(header), path) for line, found in lines]
     names = _names_of(raw, path)
@@ -194,6 +198,7 @@ def _row(line: int, found: Sequence[str], n_columns: int, path: Path) -> Row:
             expected=f"{n_columns}, as the header has",
             found=len(found),
             where=path,
+            hint="mend that line; `brainfed simulate partition` writes a whole table",
         )
     site, patient, *rest = (cells.text_of(cell) for cell in found)
     if not site or not patient:

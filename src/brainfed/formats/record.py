@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from brainfed.core.averaging import MAX_TOTAL_WEIGHT
 from brainfed.formats.document import (
+    MAX_COUNT,
     Belonging,
     Count,
     Day,
@@ -39,7 +39,7 @@ class Reason(StrEnum):
     NOT_REACHABLE = "not-reachable"
     ETHICS = "ethics"
     REVOKED = "revoked"
-    """Its key was revoked after it had come."""
+    """Its key, or that of its approver, was revoked after it had come."""
     OTHER = "other"
 
 
@@ -95,7 +95,7 @@ class Record(Belonging):
         senders = [entry.sender for entry in self.inputs]
         if senders != sorted(set(senders)):
             raise ValueError("inputs sorted by sender, each once")
-        if sum(entry.weight for entry in self.inputs) >= MAX_TOTAL_WEIGHT:
+        if sum(entry.weight for entry in self.inputs) >= MAX_COUNT:
             raise ValueError("weights with a total under 2^29")
         if (self.supersedes is None) != (self.edition == 1):
             raise ValueError("supersedes exactly where the edition is above 1")

@@ -6,11 +6,12 @@ holds no script and no address, and its policy forbids the browser to fetch anyt
 """
 
 import base64
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from brainfed.errors import ConflictError, UsageError
 from brainfed.formats import atomic
@@ -140,6 +141,14 @@ class Page:
 
 def render(page: Page) -> bytes:
     """The page as bytes; the same page gives the same bytes."""
+    style = (resources.files("brainfed.formats") / "report_page.css").read_text("utf-8")
+    text: str = _template().render(page=page, first_line=FIRST_LINE, style=style)
+    return _MARK + text.encode("utf-8", "backslashreplace")
+
+
+@functools.cache
+def _template() -> Any:
+    """The template, compiled once a process."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -149,13 +158,7 @@ def render(page: Page) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = (resources.files("brainfed.formats") / "report_page.css").read_text("utf-8")
-    text = environment.get_template("report_page.html").render(
-        page=page,
-        first_line=FIRST_LINE,
-        style=style,
-    )
-    return _MARK + text.encode("utf-8", "backslashreplace")
+    return environment.get_template("report_page.html")
 
 
 def write(path: Path, page: Page, *, is_private: bool) -> None:

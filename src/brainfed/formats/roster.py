@@ -150,14 +150,15 @@ class Roster(Header):
         Raises:
             StrangerError: Nobody does.
         """
-        found = next((p for p in self.principals if p.key == key.line), None)
+        line = key.line
+        found = next((p for p in self.principals if p.key == line), None)
         if found is None:
             raise StrangerError(
                 "The signature is by a key that is not in the roster",
                 expected="one of " + ", ".join(dict.fromkeys(p.name for p in self.principals)),
                 found=key.fingerprint,
                 hint="if it is a new site or a new key, the coordinator takes it in with "
-                "`brainfed admit`; else import the newest roster",
+                "`brainfed admit SITE.enrolment.json`; else import the newest roster",
             )
         return found
 

@@ -4,10 +4,19 @@ The files are the state. A file counts when its signature lies beside it (an upd
 also before it is signed); whoever uses weights checks them here first.
 """
 
+import os
 from pathlib import Path
 
-from brainfed.errors import ConflictError, MalformedError, NotReadyError, TooLargeError
-from brainfed.formats import document, signature, verify, weights
+from brainfed.core import sshsig
+from brainfed.errors import (
+    ConflictError,
+    FileRefusedError,
+    MalformedError,
+    NotReadyError,
+    TooLargeError,
+)
+from brainfed.formats import approval, document, signature, verify, weights
+from brainfed.formats.approval import Approval, SignedApproval
 from brainfed.formats.federation import Federation
 from brainfed.formats.final import Final
 from brainfed.formats.manifest import Manifest
@@ -95,9 +104,32 @@ def verify_final(workspace: Workspace, federation: Federation) -> tuple[Final, P
 
 
 def signed(workspace: Workspace, round_number: int, pattern: str) -> list[Path]:
-    """Files of a round that have a signature beside them, by name."""
+    """Files of a round that have a signature beside them, by name.
+
+    Args:
+        workspace: Where.
+        round_number: Of which round.
+        pattern: A star and how the name ends.
+    """
     folder = workspace.round_folder(round_number)
-    return [p for p in sorted(folder.glob(pattern)) if signature.signature_path(p).exists()]
+    # By names alone: a federation of 100 sites has hundreds of files in each round.
+    there = names(workspace, round_number)
+    ending = pattern.removeprefix("*")
+    found = [name for name in there if name.endswith(ending) and is_signed(name, there)]
+    return [folder / name for name in sorted(found)]
+
+
+def names(workspace: Workspace, round_number: int) -> frozenset[str]:
+    """The names of all that lies in the folder of a round; none where it has no folder."""
+    try:
+        return frozenset(os.listdir(workspace.round_folder(round_number)))  # noqa: PTH208 - names
+    except FileNotFoundError:
+        return frozenset()
+
+
+def is_signed(name: str, there: frozenset[str]) -> bool:
+    """Whether a file and its signature are among the names of a folder."""
+    return name in there and f"{name}.sig" in there
 
 
 def numbers(workspace: Workspace) -> list[int]:
@@ -109,6 +141,8 @@ def numbers(workspace: Workspace) -> list[int]:
 def global_path(workspace: Workspace, round_number: int) -> Path | None:
     """The global weight file of a round: that of the highest edition."""
     found = signed(workspace, round_number, "*.global.safetensors")
+    if len(found) == 1:
+        return found[0]
     return max(found, key=lambda path: weights.read_manifest(path).edition) if found else None
 
 
@@ -120,8 +154,8 @@ def begins_with_given(workspace: Workspace) -> bool:
 
 def newest_round(workspace: Workspace) -> int | None:
     """The highest round with global weights; None before the first."""
-    closed = [n for n in numbers(workspace) if global_path(workspace, n) is not None]
-    return closed[-1] if closed else None
+    latest_first = reversed(numbers(workspace))
+    return next((n for n in latest_first if signed(workspace, n, "*.global.safetensors")), None)
 
 
 def open_round(workspace: Workspace) -> int:
@@ -192,6 +226,55 @@ def scores_path(
 def scores_paths(workspace: Workspace, sender: str) -> list[Path]:
     """The scores of a party in all rounds, signed or not yet, by round."""
     return sorted(workspace.rounds.glob(f"r*/*.{sender}.scores.json"))
+
+
+def release_paths(place: Workspace, update: Path) -> tuple[Path, Path]:
+    """Where the release of an update lies: its signed JSON, and the page for people."""
+    folder = place.rounds / update.parent.name
+    return folder / f"{update.stem}.release.json", folder / f"{update.stem}.release.html"
+
+
+def approval_path(place: Workspace, known: Federation, manifest: Manifest) -> Path:
+    """Where the approval of an update lies, signed or not yet."""
+    sender = approval.approver_of(manifest.sender)
+    stem = known.file_stem(manifest.model_copy(update={"sender": sender}))
+    return place.round_folder(manifest.round) / f"{stem}.approval.json"
+
+
+def approvals(place: Workspace, round_number: int) -> list[SignedApproval]:
+    """The approvals of a round whose signatures fit; whether they count, the roster says."""
+    found = []
+    for path in signed(place, round_number, "*.approval.json"):
+        try:
+            told = signature.verify_file(path, sshsig.RELEASE_NAMESPACE)
+            found.append(SignedApproval(path, told.key, document.read(path, Approval)))
+        except FileRefusedError:
+            continue  # one that doesn't fit its file any more approves nothing
+    return found
+
+
+def approval_for(place: Workspace, known: Federation, update: Path) -> Path | None:
+    """The signed approval of exactly this update, by a key that counts; None without one."""
+    about = weights.read_manifest(update)
+    there = approvals(place, about.round)
+    if not there:
+        return None
+    digest = signature.digest_of(update).hex()
+    found = approval.the_one_for(about, digest, there, known.roster)
+    return None if found is None else found.path
+
+
+def check_approved(place: Workspace, known: Federation, update: Path) -> None:
+    """Refuse an update without the approval that its plan asks for.
+
+    Raises:
+        FileRefusedError: One of its kinds, saying what is wrong with the approval.
+    """
+    about = weights.read_manifest(update)
+    if known.plan_of(about.round).exchange.approval:
+        digest = signature.digest_of(update).hex()
+        there = approvals(place, about.round)
+        approval.check_approved(about, digest, there, known.roster, update)
 
 
 def new_manifest(federation: Federation, round_number: int, **fields: object) -> Manifest:

@@ -75,7 +75,7 @@ def _case_folders(scans: Path) -> list[Path]:
             "The folder of scans can't be read",
             found=error.strerror,
             where=scans,
-            hint="name the folder that holds one folder per case",
+            hint="name the folder that holds one folder per case: `brainfed check SCANS`",
         ) from error
     if not folders:
         loose = any(path.name.lower().endswith(ENDINGS) for path in inside)
@@ -86,7 +86,7 @@ def _case_folders(scans: Path) -> list[Path]:
             where=scans,
             hint="this may be a single case: name the folder above it"
             if loose
-            else "name the folder that holds one folder per case",
+            else "name the folder that holds one folder per case: `brainfed check SCANS`",
         )
     return folders
 

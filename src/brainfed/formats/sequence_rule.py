@@ -20,7 +20,10 @@ def load(path: Path) -> SequenceRule:
             data = stream.read(MAX_RULE_BYTES + 1)
     except OSError as error:
         raise UsageError(
-            "The rule can't be read", found=error.strerror, where=path, hint="check the path"
+            "The rule can't be read",
+            found=error.strerror,
+            where=path,
+            hint="name it as it lies: --sequences FILE",
         ) from error
     if len(data) > MAX_RULE_BYTES:
         raise UsageError("This is no rule", expected=f"at most {MAX_RULE_BYTES} bytes", where=path)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from brainfed.core.sshsig import PublicKey
 from brainfed.formats import document, federation, rounds, signature, weights
+from brainfed.formats.approval import Approval
 from brainfed.formats.final import Final
 from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.record import Record
@@ -19,7 +20,7 @@ class Lying:
     """A signed file of a round that was accepted or made here."""
 
     path: Path
-    about: Manifest | Record | Scores | Final
+    about: Manifest | Record | Scores | Approval | Final
     known_digest: str | None = None
     key: PublicKey | None = None
     """The key that signed it; None where nobody asks for it."""
@@ -74,6 +75,8 @@ class DiskShelf:
         for path in rounds.signed(place, round_number, "*.scores.json"):
             key = signature.read_signature(path).key
             found.append(Lying(path, document.read(path, Scores), key=key))
+        there = rounds.approvals(place, round_number)
+        found += [Lying(one.path, one.content, key=one.key) for one in there]
         for path in rounds.signed(place, round_number, "*.safetensors"):
             about = weights.read_manifest(path)
             is_global = about.kind is Kind.GLOBAL

@@ -55,7 +55,11 @@ def make_key(path: Path, passphrase: bytes | None = None) -> sshsig.PublicKey:
     )
     public = sshsig.public_key(key)
     if path.exists():
-        raise ConflictError("There is a key already", where=path)
+        raise ConflictError(
+            "There is a key already",
+            where=path,
+            hint=f"take it in: `brainfed init --key {path}`, or move it away",
+        )
     # The private key comes last: where it lies, its public half does too.
     write_public(public_path(path), public)
     atomic.write_bytes(path, text, mode=0o600)
@@ -189,7 +193,12 @@ def digest_of(path: Path, algorithm: str = "sha256") -> bytes:
         return hashlib.file_digest(stream, algorithm).digest()
 
 
-def sign_file(path: Path, key: Ed25519PrivateKey, digest: bytes | None = None) -> bytes:
+def sign_file(
+    path: Path,
+    key: Ed25519PrivateKey,
+    digest: bytes | None = None,
+    namespace: str = sshsig.NAMESPACE,
+) -> bytes:
     """Write the signature beside a file; gives the file's SHA-256 digest (32 bytes).
 
     A signature that is there already is replaced: Ed25519 signs the same bytes the same way.
@@ -198,9 +207,11 @@ def sign_file(path: Path, key: Ed25519PrivateKey, digest: bytes | None = None) -
         path: The file.
         key: Of whom signs.
         digest: Of the file, where it has just been computed; read here where None.
+        namespace: What the signature is for.
     """
     digest = digest or digest_of(path)
-    atomic.write_bytes(signature_path(path), sshsig.sign(key, digest).armored, replace=True)
+    made = sshsig.sign(key, digest, namespace)
+    atomic.write_bytes(signature_path(path), made.armored, replace=True)
     return digest
 
 

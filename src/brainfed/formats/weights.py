@@ -12,11 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-import numpy.typing as npt
-import safetensors
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from brainfed.core import canonical
 from brainfed.core.architecture import TensorTable, n_parameters
@@ -24,12 +20,18 @@ from brainfed.errors import MalformedError, TensorsError, TooLargeError
 from brainfed.formats import atomic
 from brainfed.formats.manifest import Manifest
 
+# NumPy and safetensors cost a tenth of a second, and many commands read headers alone: both are
+# imported where values are touched.
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 MAX_HEADER_BYTES = 4 * 2**20
 MANIFEST_KEY = "brainfed"
 CHUNK_VALUES = 2**18
 """Values that are read at a time when a file is scanned (1 MiB)."""
 
-Tensors = Mapping[str, npt.NDArray[np.float32]]
+Tensors = Mapping[str, "npt.NDArray[np.float32]"]
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,8 @@ def write(path: Path, manifest: Manifest, tensors: Tensors) -> None:
         TensorsError: A tensor is not float32 or not finite.
         ConflictError: There is such a file already.
     """
+    import numpy as np
+
     for name, tensor in tensors.items():
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
             raise TensorsError(
@@ -211,17 +215,19 @@ def write(path: Path, manifest: Manifest, tensors: Tensors) -> None:
 @contextlib.contextmanager
 def state_writer(
     path: Path, manifest: Manifest, table: TensorTable, n_words: int
-) -> Iterator[Callable[[int, Sequence[npt.NDArray[np.float32]]], None]]:
+) -> "Iterator[Callable[[int, Sequence[npt.NDArray[np.float32]]], None]]":
     """Write the state of a rule: gives a function that takes a stretch of the values of each word.
 
     Its first argument is where the stretch begins, in values. Errors are those of `writer`.
     """
+    import numpy as np
+
     with atomic.new_file(path) as stream:
         header = header_bytes(manifest, table)
         stream.write(header)
         n_values = n_parameters(table) // n_words
 
-        def put(start: int, words: Sequence[npt.NDArray[np.float32]]) -> None:
+        def put(start: int, words: "Sequence[npt.NDArray[np.float32]]") -> None:
             for number, values in enumerate(words):
                 stream.seek(len(header) + 4 * (number * n_values + start))
                 stream.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
@@ -232,28 +238,32 @@ def state_writer(
 @contextlib.contextmanager
 def writer(
     path: Path, manifest: Manifest, table: TensorTable
-) -> Iterator[Callable[[npt.NDArray[np.float32]], None]]:
+) -> "Iterator[Callable[[npt.NDArray[np.float32]], None]]":
     """Write a weight file piece by piece: gives a function that takes values in file order.
 
     Raises:
         ConflictError: There is such a file already.
         ResourceError: The disk refuses.
     """
+    import numpy as np
+
     with atomic.new_file(path) as stream:
         stream.write(header_bytes(manifest, table))
 
-        def put(values: npt.NDArray[np.float32]) -> None:
+        def put(values: "npt.NDArray[np.float32]") -> None:
             stream.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
 
         yield put
 
 
-def read_tensors(path: Path, table: TensorTable) -> dict[str, npt.NDArray[np.float32]]:
+def read_tensors(path: Path, table: TensorTable) -> "dict[str, npt.NDArray[np.float32]]":
     """All tensors of a checked file, in memory, in name order.
 
     Raises:
         FileRefusedError: The file is not what the table says.
     """
+    import safetensors
+
     check(path, table)
     with safetensors.safe_open(path, framework="numpy") as content:
         return {name: content.get_tensor(name) for name in sorted(table)}
@@ -317,6 +327,8 @@ def check_finite(stream: BinaryIO, table: TensorTable, where: Path) -> None:
     Raises:
         TensorsError: One is NaN or infinite.
     """
+    import numpy as np
+
     for name, shape in sorted(table.items()):
         left = math.prod(shape)
         while left:

@@ -104,6 +104,11 @@ class Workspace:
         return self.root / "reports"
 
     @property
+    def drill(self) -> Path:
+        """The throw-away workspaces of a drill; nothing in it counts elsewhere."""
+        return self.root / "drill"
+
+    @property
     def ledger_path(self) -> Path:
         """The ledger."""
         return self.root / "ledger.jsonl"

@@ -10,6 +10,7 @@ from brainfed.errors import StrangerError
 from brainfed.formats import atomic, document, federation, signature, verify
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment, Change, changes
+from brainfed.formats.approval import Approval
 from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import Federation, PlanInForce
 from brainfed.formats.final import Final
@@ -81,9 +82,10 @@ def accept(
             federation.write_allowed_signers(place, content)  # derived, so it comes first
         target = _target(place, party.known, content)
         is_update = isinstance(content, Manifest) and content.kind is Kind.UPDATE
-        if is_update or isinstance(content, Scores):
-            # Where the judge let it pass, what lies here is of a key that was revoked since, or
-            # scores that say less. The file goes first: no kill leaves it beside a wrong signature.
+        if is_update or isinstance(content, Scores | Approval):
+            # Where the judge let it pass, what lies here is of a key that was revoked since, scores
+            # that say less, or the approval of an update that never came. The file goes first: no
+            # kill leaves it beside a wrong signature.
             atomic.remove(target)
             atomic.remove(signature.signature_path(target))
         put(signed.path, target)
@@ -105,7 +107,7 @@ def party_of(place: Workspace, known: Federation | None = None) -> Party:
 def _target(place: Workspace, known: Federation, content: object) -> Path:
     if isinstance(content, Manifest):
         return place.round_folder(content.round) / known.weights_name(content)
-    if isinstance(content, Record | Scores | Final):
+    if isinstance(content, Record | Scores | Approval | Final):
         name = f"{known.file_stem(content)}.{content.kind}.json"
         return place.round_folder(content.round) / name
     if isinstance(content, Roster):
@@ -120,6 +122,7 @@ def _target(place: Workspace, known: Federation, content: object) -> Path:
 
 def _join(place: Workspace, signed: Signed, confirm: Confirm) -> Outcome:
     start = check_start(document.read_capped(signed.path), signed)
+    document.check_purpose(place.name, start.purpose, "The start", signed.path)
     known = federation.assemble(start, signed.digest, None)
     request = _request(place, known, known.plans[0])
     if not confirm(request):

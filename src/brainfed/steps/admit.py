@@ -64,7 +64,9 @@ def admit(
     """
     place.require(Role.COORDINATOR)
     requests = [(enrolment.read_verified(path), path) for path in paths]
-    for request, _ in requests:
+    for request, path in requests:
+        purpose = "drill" if document.is_of_drill(request.name) else "real"
+        document.check_purpose(place.name, purpose, f"The enrolment of {request.name}", path)
         if request.recipient is not None:
             courier.check_recipient(request.recipient, request.name)
     current = federation.newest_roster(place)

@@ -87,6 +87,7 @@ def _check_round(place: Workspace, known: Federation, from_round: int) -> None:
             expected=f"round {first} or later",
             found=from_round,
             where="--from-round",
+            hint=f"brainfed amend PLAN --from-round {first}",
         )
     there = [
         path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from brainfed.core.progress import Progress, silent
 from brainfed.errors import LedgerError
-from brainfed.formats import federation, ledger
+from brainfed.formats import document, federation, ledger
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
 from brainfed.formats.approval import Approval
@@ -68,17 +68,23 @@ class Audited:
 
 
 def audit(
-    folders: Sequence[Path], *, wanted: str | None = None, progress: Progress = silent
+    folders: Sequence[Path],
+    *,
+    wanted: str | None = None,
+    of_drill: bool = False,
+    progress: Progress = silent,
 ) -> Audited:
     """Check all signed files of a federation and compute every round again; writes nothing.
 
     Args:
         folders: Workspaces, archives, outboxes, sticks, or folders that hold several of these.
         wanted: Digest of the federation, or how it begins; needed where there are several.
+        of_drill: Whether this audit is a part of a drill.
         progress: Told of each round.
 
     Raises:
         UsageError: No folder, or files of no federation or of several.
+        WrongRoundError: The federation is a drill, and nothing in it counts.
     """
     found = gather(folders)
     digest = choose(found, wanted)
@@ -87,6 +93,9 @@ def audit(
     rows: tuple[RoundAudit, ...] = ()
     fingerprints: dict[str, None] = {}
     if history is not None:
+        start = history.known.start
+        if document.is_of_drill(start.coordinator) and not of_drill:
+            document.check_purpose("", start.purpose, "The federation", folders[0])
         rows = follow(history, found.claims, progress)
         _check_finals(history, rows)
         _check_scores(history, rows)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainfed.core.progress import Progress
-from brainfed.errors import BrainfedError
+from brainfed.errors import BrainfedError, UnsignedError
+from brainfed.formats import approval
 from brainfed.formats.manifest import Kind
 from brainfed.formats.record import Input, InputStatus, Record
 from brainfed.formats.roster import Role
@@ -228,12 +229,39 @@ class _Round:
             self._find(FindingKind.TWO_STORIES, sentence, update.path)
         if entry.status is InputStatus.INCLUDED:
             self._check_signer(update.signed, record.edition)
+            self._check_approved(update, record)
         version = about.plan.version
         if (entry.sender, version) not in self.history.acceptances:
             self._miss(
                 f"The acceptance of version {version} of the plan by {entry.sender} is missing"
             )
         return update
+
+    def _check_approved(self, update: Weighty, record: Record) -> None:
+        """What is included had the approval of its site, where the plan asks or there is one.
+
+        Its key must count. The newest edition is judged by the newest roster, as the signatures of
+        its updates are.
+        """
+        about, history = update.manifest, self.history
+        digest, approver = update.signed.digest, approval.approver_of(about.sender)
+        there = [one for one in history.approvals if one.content.round == self.number]
+        of_it = {(one.content.sender, one.content.update) for one in there}
+        asks = history.known.plan_of(self.number).exchange.approval
+        if not asks and (approver, digest) not in of_it:
+            return
+        is_newest = record.edition == max(self.globals())
+        roster = history.known.roster if is_newest else history.at(record.roster_version).roster
+        try:
+            approval.check_approved(about, digest, there, roster, update.path)
+        except UnsignedError:
+            self._miss(
+                f"The approval of the update of {about.sender} for round {self.number}, "
+                f"{digest[:16]}, is missing"
+            )
+        except BrainfedError as error:
+            at = next((one.path for one in there if one.content.update == digest), update.path)
+            history.findings.append(finding_of(error, at, self.number))
 
     def _record_before(self, record: Record) -> Record | None:
         """The record of the global weights that this round began with; None where not here."""

@@ -93,7 +93,12 @@ def shipped_plan(name: str) -> Path:
     for folder in (package / "plans", package.parents[1] / "plans"):
         if (folder / name).is_file():
             return folder / name
-    raise PlanError("No plan of this name comes with brainfed", found=name)
+    raise PlanError(
+        "No plan of this name comes with brainfed",
+        found=name,
+        where=package,
+        hint="install brainfed again: its plans belong to it",
+    )
 
 
 def write_scans(

@@ -74,6 +74,15 @@ def rounds_on_their_way(place: Workspace) -> None:
             atomic.remove(path)
 
 
+def drill(place: Workspace) -> None:
+    """Erase the drill whole: an update in it was learned from cases, and links lead to them.
+
+    Raises:
+        ResourceError: The disk refuses.
+    """
+    atomic.remove_tree(place.drill)
+
+
 def score_file(place: Workspace, path: Path) -> None:
     """Erase a score file that was never signed, and its second name in the outbox.
 

@@ -7,13 +7,22 @@ from pathlib import Path
 from brainfed.core import sshsig
 from brainfed.core.progress import Progress, silent
 from brainfed.errors import (
+    FileRefusedError,
     NotReadyError,
     ResourceError,
     SignatureError,
     UsageError,
     WrongRoleError,
 )
-from brainfed.formats import atomic, courier, federation, packing_list, rounds, signature
+from brainfed.formats import (
+    approval,
+    atomic,
+    courier,
+    federation,
+    packing_list,
+    rounds,
+    signature,
+)
 from brainfed.formats.federation import Federation
 from brainfed.formats.ledger import Event
 from brainfed.formats.packing_list import Packed, PackingList
@@ -54,8 +63,8 @@ def export(
         progress: Told of each file.
 
     Raises:
-        NotReadyError: There is nothing to send, or a reader of what must be encrypted has no
-            recipient.
+        NotReadyError: There is nothing to send; the plan of an update isn't accepted; the approval
+            that it asks for is missing; or a reader of what must be encrypted has no recipient.
         WrongRoleError: The coordinator signs what it makes at once.
         UsageError: Unsigned weights would leave in the clear that are to be encrypted.
         WorkspaceError: The private key can't be used here.
@@ -72,6 +81,8 @@ def export(
         raise NotReadyError(
             "There is nothing to send now", where=place.outbox, hint="`brainfed status`"
         )
+    for file in files:
+        _check_may_leave(place, known, file)
     recipients = {file.name: outgoing.recipients_of(file, place, known) for file in files}
     left = [file for file in files if not _is_signed(place, file, known, by_hand=unsigned)]
     if to is not None:
@@ -92,12 +103,13 @@ def export(
 def fill_outbox(place: Workspace) -> tuple[str, ...]:
     """Make the outbox hold exactly what is to be carried now; gives the names, sorted.
 
-    What can't be signed or encrypted yet is left out; `export` says why.
+    What can't be signed, encrypted or sent yet is left out; `export` says why.
     """
     known = federation.load(place) if federation.has_started(place) else None
     files, recipients = [], {}
     for file in outgoing.due(place, known):
         try:
+            _check_may_leave(place, known, file)
             recipients[file.name] = outgoing.recipients_of(file, place, known)
         except NotReadyError:
             continue
@@ -105,6 +117,28 @@ def fill_outbox(place: Workspace) -> tuple[str, ...]:
             files.append(file)
     signed = [file for file in files if _is_signed(place, file, known, by_hand=True)]
     return _fill(place, signed, recipients, (), keep_others=known is None)
+
+
+def _check_may_leave(place: Workspace, known: Federation | None, file: Outgoing) -> None:
+    """An update leaves only under a plan that its site has accepted, and approved where asked.
+
+    Raises:
+        NotReadyError: It may not.
+    """
+    if known is None or file.what != "update" or file.round is None:
+        return
+    federation.check_accepted(place, known, file.round)
+    try:
+        rounds.check_approved(place, known, file.path)
+    except FileRefusedError as error:
+        raise NotReadyError(
+            error.message,
+            expected=error.expected,
+            found=error.found,
+            where=error.where,
+            hint=f"look at the release page and let the approver approve it: `brainfed release`, "
+            f"then `{approval.COMMAND}`",
+        ) from None
 
 
 def _fill(
@@ -204,7 +238,7 @@ def _check_folder(to: Path) -> None:
         raise ResourceError(
             "The folder to copy to isn't there",
             found=to,
-            hint="is the medium mounted? make the folder, or give another one",
+            hint="mount the medium, or make the folder; then `brainfed export --to FOLDER`",
         )
 
 

@@ -127,6 +127,7 @@ def exclude(place: Workspace, chosen: Chosen) -> Excluded:
     for path in chosen.layers:
         atomic.remove(path)
     erase.rounds_on_their_way(place)
+    erase.drill(place)
     ids = {entry.id for entry in chosen.cases}
     left = {patient for case, patient in patients.items() if case not in ids}
     touched = {entry.patient for entry in chosen.cases}

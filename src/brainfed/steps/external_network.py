@@ -47,6 +47,7 @@ def network_of(path: Path, local: Sequence[str] = ()) -> Network:
                 expected=f"a name among {', '.join(list(header)[:3])} ...",
                 found=pattern,
                 where="--local",
+                hint="`brainfed plan from-weights FILE` without --local lists all names",
             )
         kept |= found
     try:

@@ -102,7 +102,8 @@ def check_unfinished(place: Workspace, known: Federation) -> None:
             expected="a federation without a final",
             found=f"the final names round {final.round}, signed on {final.day}",
             where=path,
-            hint="to train on, start a federation anew from these weights",
+            hint="bring it to the sites: `brainfed export --to FOLDER`; to train on, start a "
+            "federation anew from these weights",
         )
 
 

@@ -47,7 +47,9 @@ DERIVED = (federation.ROSTER, federation.REVOKED, federation.PLAN)
 """Unsigned files beside start.json that follow from signed ones."""
 EXCHANGED = ("federation", "rounds", "outbox")
 """Folders of a workspace that hold files for others; the rest concerns nobody else."""
-_SIGNED_BY_EXPORT = (".acceptance.json", ".erasure.json", ".scores.json")
+STAYS = "release"
+"""The kind of signed JSON that lies there too, and is for its own site alone."""
+_SIGNED_LATER = (".acceptance.json", ".approval.json", ".erasure.json", ".scores.json")
 """How the names of files end that wait in a workspace for their signature."""
 _BEGIN = b"-----BEGIN SSH SIGNATURE-----"
 
@@ -98,7 +100,11 @@ def gather(folders: Sequence[Path]) -> Gathered:
     seen: set[Path] = set()
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError("There is no such folder", where=folder, hint="check the path")
+            raise UsageError(
+                "There is no such folder",
+                where=folder,
+                hint="mount the medium, then `brainfed audit FOLDER`",
+            )
         for path in _files(folder, found):
             place = path.resolve()
             if place not in seen:
@@ -148,6 +154,8 @@ def _look(path: Path, found: Gathered) -> None:
             found.findings.append(Finding(FindingKind.MISSING, sentence, path))
         return
     kind = None if data is None else _kind(data)
+    if kind == STAYS:
+        return
     is_ours = claim is not None or kind is not None
     if not _is_file(beside):
         if is_ours:
@@ -204,7 +212,7 @@ def _kind(data: bytes) -> str | None:
         kind = document.kind_of(data)
     except MalformedError:
         return None
-    return kind if kind in KINDS else None
+    return kind if kind in {*KINDS, STAYS} else None
 
 
 def _round(data: bytes | None) -> int | None:
@@ -239,7 +247,7 @@ def _look_at_signature(path: Path, found: Gathered) -> None:
 def _is_unfinished(path: Path, round_number: int | None, found: Gathered) -> bool:
     """Whether an unsigned file is work on the open round of the workspace that it lies in."""
     root = next((place for place in found.workspaces if place in path.parents), None)
-    if root is not None and path.name.endswith(_SIGNED_BY_EXPORT):
+    if root is not None and path.name.endswith(_SIGNED_LATER):
         return True
     if root is None or round_number is None:
         return False

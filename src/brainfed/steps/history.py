@@ -16,7 +16,7 @@ from brainfed.errors import BrainfedError, StrangerError, WrongFederationError
 from brainfed.formats import enrolment, federation, verify
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
-from brainfed.formats.approval import Approval
+from brainfed.formats.approval import Approval, SignedApproval
 from brainfed.formats.document import Belonging, PlanVersion
 from brainfed.formats.enrolment import Enrolment
 from brainfed.formats.erasure import Erasure
@@ -47,6 +47,8 @@ class History:
     records: list[tuple[Signed, Record]] = field(default_factory=list)
     finals: list[tuple[Signed, Final]] = field(default_factory=list)
     scores: list[tuple[Signed, Scores]] = field(default_factory=list)
+    approvals: list[SignedApproval] = field(default_factory=list)
+    """By keys that could sign them; whether they count for an update, the chain says."""
     versions: dict[str, int] = field(default_factory=dict)
     """The version of the roster that each file of a round names, by digest."""
     missing: set[str] = field(default_factory=set)
@@ -134,8 +136,9 @@ def retrace(found: Gathered, digest: str) -> History | None:
     history.records = _judged(history, _of(found, Record))
     history.finals = _judged(history, _of(found, Final))
     history.scores = _judged(history, _of(found, Scores))
-    for kind in (Approval, Erasure):
-        _judged(history, _of(found, kind))
+    for paper, content in _judged(history, _of(found, Approval)):
+        history.approvals.append(SignedApproval(paper.path, paper.key, content))
+    _judged(history, _of(found, Erasure))
     return history
 
 
@@ -282,7 +285,8 @@ def _judged(
         try:
             at = history.at(content.roster_version, signed.key)
             verify.check_document(type(content), content.dumps(), signed, at)
-            if isinstance(content, Scores | Approval | Final):  # records: by edition, in the chain
+            # Records and approvals count by edition, in the chain.
+            if isinstance(content, Scores | Final):
                 history.known.roster.signer(signed.key, content.round)
             good.append((signed, content))
         except BrainfedError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from brainfed import plan as plans
 from brainfed.errors import UsageError
 from brainfed.formats import document, workspace
+from brainfed.formats.document import Purpose
 from brainfed.formats.ledger import Event
 from brainfed.formats.roster import Role
 from brainfed.formats.workspace import Unlock, Workspace
@@ -40,6 +41,7 @@ def initialise(
     passphrase: bytes | None = None,
     unlock: Unlock | None = None,
     floor: int = 1,
+    purpose: Purpose = "real",
 ) -> Initialised:
     """Make a workspace with its keys; for all but the coordinator also the enrolment.
 
@@ -55,12 +57,21 @@ def initialise(
         unlock: Asked for the passphrase of the given key, if it has one.
         floor: The fewest patients that a party with patients lets a figure stand for that leaves;
             the plan's holds where it is higher.
+        purpose: A drill's parties, and no others, have names that begin with `drill-`.
 
     Raises:
         UsageError: The name or the given key can't be used.
         WorkspaceError: The folder is a workspace already, or the given key can't be opened.
     """
     check_name(role, name)
+    if document.is_of_drill(name) != (purpose == "drill"):
+        raise UsageError(
+            f"Names that begin with {document.DRILL} are kept for drills",
+            expected="another name",
+            found=name,
+            where="--name",
+            hint="choose another name and run the command again",
+        )
     if floor > 1 and role not in {Role.SITE, Role.EVALUATOR}:
         raise UsageError(
             "A floor is for those who have patients",
@@ -112,5 +123,6 @@ def check_name(role: Role, name: str) -> None:
             expected=f"such as hospital-a{document.RELEASE}",
             found=name,
             where="--name",
+            hint=f"brainfed init approver --name {name}{document.RELEASE}",
         )
     plans.check_name(name.removesuffix(document.RELEASE) if role is Role.APPROVER else name)

@@ -49,7 +49,12 @@ def inspect(path: Path, place: Workspace | None) -> Inspected:
         FileRefusedError: It is neither a weight file nor signed JSON of ours.
     """
     if not path.is_file():
-        raise UsageError("There is no such file", where=path)
+        raise UsageError(
+            "There is no such file",
+            expected="a weight file or a signed JSON file",
+            where=path,
+            hint="look where it lies, such as in outbox/ or rounds/: `brainfed inspect FILE`",
+        )
     with path.open("rb") as stream:
         start = stream.read(2)
     is_json = start == b'{"'

@@ -10,6 +10,7 @@ belongs. Here it is held against what lies there already. The rules, for every k
   and records name those of the round before. In a relay an update is of the site whose turn it is.
 * A record names the party's own update as it was sent, or says why it was left out.
 * Scores are of global weights that lie here; a later file of theirs may say more, not other things.
+* Where the plan asks for it, an update has its approver's approval, of these very bytes.
 * A federation has one final, of global weights that lie here.
 
 What this module doesn't do: ask a person, or put anything in place (`steps.accept`).
@@ -32,6 +33,7 @@ from brainfed.errors import (
 from brainfed.formats import document, verify
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.amendment import Amendment
+from brainfed.formats.approval import Approval
 from brainfed.formats.document import Document
 from brainfed.formats.erasure import Erasure
 from brainfed.formats.federation import PlanInForce
@@ -42,6 +44,7 @@ from brainfed.formats.roster import Role, Roster
 from brainfed.formats.scores import Scores
 from brainfed.formats.signature import Signed
 from brainfed.formats.start import Start
+from brainfed.steps.judge_approval import judge_approval
 from brainfed.steps.judge_final import judge_final
 from brainfed.steps.judge_record import judge_record
 from brainfed.steps.judge_round import TWO_STORIES, judge_weights
@@ -96,13 +99,16 @@ def judge(party: Party, signed: Signed, kind: str, stream: BinaryIO, n_bytes: in
     if kind == "scores":
         scores = verify.check_document(Scores, data, signed, party.known)
         return Judged(judge_scores(scores, signed, party), scores)
+    if kind == "approval":
+        approval = verify.check_document(Approval, data, signed, party.known)
+        return Judged(judge_approval(approval, signed, party), approval)
     if kind == "final":
         final = verify.check_document(Final, data, signed, party.known)
         return Judged(judge_final(final, signed, party), final)
     raise MalformedError(
         "The file is of a kind that this brainfed doesn't take in",
-        expected="start, roster, amendment, acceptance, record, erasure, scores, final, global "
-        "weights or an update",
+        expected="start, roster, amendment, acceptance, record, erasure, scores, approval, final, "
+        "global weights or an update",
         found=kind[:40],
         where=signed.path,
     )

@@ -12,6 +12,7 @@ from brainfed.formats.roster import Role
 from brainfed.formats.shelf import Lying, records_of, weights_of
 from brainfed.formats.weights import WeightsFile
 from brainfed.plan import WeightBy
+from brainfed.steps import judge_approval
 from brainfed.steps.turns import check_turn
 from brainfed.steps.verdict import Outcome, Party, Verdict
 
@@ -70,6 +71,7 @@ def _judge_update(file: WeightsFile, party: Party) -> Outcome:
     _check_round(file, party, parent, is_late=is_late)
     check_turn(party.known, party.shelf, manifest.round, manifest.sender)
     _check_weight(file, party, party.known.plan_of(manifest.round).aggregation.weights)
+    judge_approval.check_update(file, party)
     if is_late:
         what += ", which is closed: late, it counts only once `brainfed aggregate --again` closes "
         what += "that round again"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainfed.errors import NotReadyError
-from brainfed.formats import document, federation, rounds
+from brainfed.formats import courier, document, federation, rounds
 from brainfed.formats.federation import Federation
 from brainfed.formats.final import Final
 from brainfed.formats.roster import Principal, Role
@@ -32,7 +32,7 @@ def due(place: Workspace, known: Federation | None) -> list[Outgoing]:
     global weights and their records, and with a final itself also the weights that it names. At any
     other party: its enrolment while the newest roster doesn't name its key as active; then its
     acceptances, its statements of what it erased, its scores of all rounds (nobody tells it which
-    have come) and, at a site, its update of the open round.
+    have come) and, at a site, its update of the open round with its approval, if it has one.
     """
     if place.role is Role.COORDINATOR:
         return [] if known is None else _coordinators(place, known)
@@ -61,6 +61,9 @@ def due(place: Workspace, known: Federation | None) -> list[Outgoing]:
         update = rounds.update_path(place, known, newest + 1, place.name)
         if update is not None:
             files.append(Outgoing(update.name, update, "update", newest + 1))
+            approved = rounds.approval_for(place, known, update)
+            if approved is not None:
+                files.append(Outgoing(approved.name, approved, "approval"))
     return files
 
 
@@ -76,9 +79,9 @@ def recipients_of(file: Outgoing, place: Workspace, known: Federation | None) ->
     if file.round is None or known is None:
         return ()
     wanted = known.plan_of(file.round).exchange.encryption
-    readers = _readers(place, known)
-    lacking = [reader.name for reader in readers if reader.recipient is None]
-    if wanted is Encryption.REQUIRED and (lacking or not readers):
+    there = readers(place, known)
+    lacking = [reader.name for reader in there if reader.recipient is None]
+    if wanted is Encryption.REQUIRED and (lacking or not there):
         raise NotReadyError(
             "The plan requires encryption, and not every reader has an age recipient",
             expected="a recipient in the roster for each reader",
@@ -89,7 +92,13 @@ def recipients_of(file: Outgoing, place: Workspace, known: Federation | None) ->
         )
     if wanted is Encryption.OFF or lacking:
         return ()
-    return tuple(reader.recipient for reader in readers if reader.recipient is not None)
+    return tuple(reader.recipient for reader in there if reader.recipient is not None)
+
+
+def carried_name(place: Workspace, path: Path) -> str:
+    """What a file is called on the medium: with `.age` where the outbox holds it encrypted."""
+    encrypted = path.name + courier.SUFFIX
+    return encrypted if (place.outbox / encrypted).exists() else path.name
 
 
 def addressees(place: Workspace, known: Federation | None) -> tuple[str, ...]:
@@ -118,7 +127,8 @@ def _coordinators(place: Workspace, known: Federation) -> list[Outgoing]:
     return files + [Outgoing(path.name, path, "final") for path in finals]
 
 
-def _readers(place: Workspace, known: Federation) -> tuple[Principal, ...]:
+def readers(place: Workspace, known: Federation) -> tuple[Principal, ...]:
+    """Whoever is to be able to read the weights that this party sends."""
     if place.role is not Role.COORDINATOR:
         return (known.roster.coordinator,)
     reading = {Role.SITE, Role.EVALUATOR}

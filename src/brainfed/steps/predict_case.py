@@ -104,7 +104,10 @@ class Predictor:
             aligned.images, None, aligned.brain, plan, space=aligned.space, protocol=None
         )
         if not np.isfinite(made.image).all():
-            raise ScanError("The image of the case holds NaN or infinity on the plan's grid")
+            raise ScanError(
+                "The image of the case holds NaN or infinity on the plan's grid",
+                hint="`brainfed check SCANS` says which scan; leave it out, or convert it anew",
+            )
         with memory_errors(plan):
             probability = probabilities(self.model, made.image, self.device, mirror=self.mirror)
         scan = scans.images[aligned.reference]

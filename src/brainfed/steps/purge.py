@@ -95,6 +95,7 @@ def purge(place: Workspace, *, reason: ErasureReason, today: date) -> Purged:
     known = federation.load(place) if federation.has_started(place) else None
     draft = place.data / DRAFT
     _refuse_links(place.data)
+    erase.drill(place)
     if not erased and not draft.exists():
         atomic.remove_tree(place.data)  # empty, after a kill behind the draft
         return _purged(place, (), already=True)
@@ -116,8 +117,8 @@ def purge(place: Workspace, *, reason: ErasureReason, today: date) -> Purged:
 
 
 def _logs(place: Workspace) -> list[Path]:
-    """What training left beside its updates."""
-    names = checkpoint.TRAINING_FILES
+    """What training and release left beside its updates."""
+    names = (*checkpoint.TRAINING_FILES, "*.update.release.*")
     return sorted(path for name in names for path in place.rounds.glob(f"r*/{name}"))
 
 

@@ -101,7 +101,7 @@ def _layout(scans: Path) -> Layout:
                 expected="a folder of scans, or a .csv file",
                 found=f"a {scans.suffix} file" if scans.suffix else "a file without ending",
                 where=scans,
-                hint="name the folder that holds one folder per case",
+                hint="name the folder that holds one folder per case: `brainfed check SCANS`",
             )
         return Layout.TABLE if scans.is_file() else Layout.FOLDERS
     if (scans / cases_csv.FILE_NAME).is_file():

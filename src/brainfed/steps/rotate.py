@@ -114,7 +114,11 @@ def _put_new(
         public = keys.check_given(given, place.role)
         if public.line in {*known, _line_or_none(place)}:
             raise UsageError(
-                "This key is no new one", expected="another key", found=public.fingerprint
+                "This key is no new one",
+                expected="another key",
+                found=public.fingerprint,
+                where=given,
+                hint="`brainfed key rotate` without --key makes a new one",
             )
     numbers = itertools.count(2)
     own = next(

@@ -228,7 +228,7 @@ def _maps(folder: Path, option: str) -> dict[str, Path]:
             "There is no such folder",
             where=folder,
             found=option,
-            hint="check the path; a folder is wanted, not a file",
+            hint="name a folder, not a file: --predictions FOLDER --truth FOLDER",
         )
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):

@@ -71,6 +71,7 @@ def start_federation(
     Raises:
         PlanError: The plan is wrong, or differs from the one that has been started.
         NotReadyError: No site has been admitted yet.
+        WrongRoundError: A workspace of a drill begins drills alone, and no other begins one.
         ConflictError: It was started with other weights than those given.
     """
     place.require(Role.COORDINATOR)
@@ -107,6 +108,8 @@ def start_federation(
 
 
 def _write_start(place: Workspace, plan: plans.Plan, purpose: Purpose, today: date) -> None:
+    path = place.federation_folder / federation.START
+    document.check_purpose(place.name, purpose, "The federation to begin", path)
     current = federation.newest_roster(place)
     if current is None or len(current.sites) < plan.participation.quorum_sites:
         found = 0 if current is None else len(current.sites)
@@ -120,7 +123,6 @@ def _write_start(place: Workspace, plan: plans.Plan, purpose: Purpose, today: da
     content = start.make(
         plan, current, purpose=purpose, nonce=secrets.token_hex(16), day=today.isoformat()
     )
-    path = place.federation_folder / federation.START
     atomic.remove(path)  # of a killed command: without its signature it never counted
     digest = document.write_signed(path, content, rosters.coordinator_key(place))
     place.note(Event.MADE, what="start", digest=digest)

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from contextlib import suppress
 
 import numpy as np
 
@@ -16,6 +17,10 @@ WARM_UP = 2
 """Steps that are not counted: memory is found, kernels are chosen."""
 
 
+class _EnoughError(Exception):
+    """The time is up."""
+
+
 def seconds_per_step(
     plan: Plan,
     *,
@@ -23,6 +28,7 @@ def seconds_per_step(
     precision: str | None = None,
     threads: int | None = None,
     n: int = 5,
+    budget_seconds: float | None = None,
 ) -> float:
     """The median time of a step of `core.training`, batches and augmentation as in earnest.
 
@@ -32,6 +38,7 @@ def seconds_per_step(
         precision: See `device`.
         threads: See `device`.
         n: Steps that are counted.
+        budget_seconds: After so long, and two steps, no further one is begun; the last counts.
 
     Raises:
         ResourceError: The memory is too small for a step, or the device isn't there.
@@ -49,8 +56,11 @@ def seconds_per_step(
 
     def note(step: Step) -> None:
         ends.append(time.perf_counter())
+        is_over = budget_seconds is not None and ends[-1] - ends[0] > budget_seconds
+        if is_over and len(ends) > WARM_UP:  # the very first step alone would tell far too much
+            raise _EnoughError
 
-    with cpu_threads(threads):
+    with cpu_threads(threads), suppress(_EnoughError):
         train(
             initial_weights(short),
             short,
@@ -61,6 +71,6 @@ def seconds_per_step(
             precision=choose_precision(precision, chosen),
             on_step=note,
         )
-    times = np.diff(ends)[WARM_UP:]
+    times = np.diff(ends)[WARM_UP:] if len(ends) > WARM_UP + 1 else np.diff(ends)[-1:]
     # On CUDA steps are told of in bunches: then the mean is all that there is.
     return float(statistics.median(times) if chosen.type != "cuda" else np.diff(ends).mean())

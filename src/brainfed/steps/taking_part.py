@@ -12,7 +12,7 @@ from pathlib import Path
 from brainfed.core.rules import fewest_sites
 from brainfed.core.schedule import next_site
 from brainfed.errors import NotReadyError, QuorumError, UsageError, WrongRoundError
-from brainfed.formats import document, rounds, signature, weights
+from brainfed.formats import approval, document, rounds, signature, weights
 from brainfed.formats.checked_stream import CheckedStream
 from brainfed.formats.federation import Federation
 from brainfed.formats.record import Input, InputStatus, Reason, Record
@@ -188,6 +188,7 @@ def _only_the_turn(without: dict[str, Reason], turn: str | None, number: int) ->
             expected=turn,
             found=wrong[0],
             where="--without",
+            hint=f"to skip the turn: `brainfed aggregate --without {turn} --reason late`",
         )
     return without
 
@@ -206,7 +207,7 @@ def _lying(
     found: dict[str, CheckedStream] = {}
     revoked: dict[str, Input] = {}
     for path in rounds.update_paths(place, number):
-        if not rounds.counts(path, known, number):
+        if not rounds.counts(path, known, number) or _approver_was_revoked(place, known, path):
             sender = weights.read_manifest(path).sender
             digest = signature.digest_of(path).hex()
             revoked[sender] = _entry(sender, InputStatus.EXCLUDED, Reason.REVOKED, digest)
@@ -219,6 +220,25 @@ def _lying(
         elif older is None or older.manifest.edition < about.edition:
             found[about.sender] = stream
     return found, {name: entry for name, entry in revoked.items() if name not in found}
+
+
+def _approver_was_revoked(place: Workspace, known: Federation, update: Path) -> bool:
+    """Whether an update was approved, where the plan asks, with a key that counts no more.
+
+    Raises:
+        FileRefusedError: It never was: somebody put it here by hand.
+    """
+    about = weights.read_manifest(update)
+    if not known.plan_of(about.round).exchange.approval:
+        return False
+    digest, there = signature.digest_of(update).hex(), rounds.approvals(place, about.round)
+    if approval.the_one_for(about, digest, there, known.roster) is not None:
+        return False
+    approver = approval.approver_of(about.sender)
+    if any((one.content.sender, one.content.update) == (approver, digest) for one in there):
+        return True
+    rounds.check_approved(place, known, update)
+    return False
 
 
 def _check_superseded(place: Workspace, update: CheckedStream, parent: WeightsFile) -> None:

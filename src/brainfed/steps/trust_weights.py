@@ -92,6 +92,7 @@ def read_start(path: Path) -> Federation:
         raise UsageError("There is no such start file", where=path, hint="--start START.json")
     signed = signature.verify_file(path)
     content = document.read(path, Start)
+    document.check_purpose("", content.purpose, "The start", path)
     known = federation.assemble(content, signed.digest, None)
     verify.check_coordinator(signed.key, known, path)
     return known

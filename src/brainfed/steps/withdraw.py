@@ -145,7 +145,10 @@ def _check(known: Federation, site: str, from_round: int, newest: int) -> bool:
     if entry is None or entry.role is not Role.SITE:
         names = sorted({p.name for p in known.roster.principals if p.role is Role.SITE})
         raise UsageError(
-            "The roster has no site of that name", expected=", ".join(names), found=site
+            "The roster has no site of that name",
+            expected=", ".join(names),
+            found=site,
+            hint="`brainfed status` lists the sites",
         )
     if not 1 <= from_round <= newest + 1:
         raise UsageError(
@@ -153,6 +156,7 @@ def _check(known: Federation, site: str, from_round: int, newest: int) -> bool:
             expected=f"1 to {newest + 1}, the open one",
             found=from_round,
             where="--from-round",
+            hint=f"brainfed withdraw {site} --from-round {newest + 1}",
         )
     return entry.is_active
 
