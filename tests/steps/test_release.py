@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from brainfed.errors import NotReadyError, TensorsError, WrongRoleError
-from brainfed.formats import dataset, document, federation, identities, rounds, signature, weights
+from brainfed.formats import (
+    dataset,
+    document,
+    federation,
+    identities,
+    rounds,
+    signature,
+    weights,
+    workspace,
+)
 from brainfed.formats.acceptance import Acceptance
 from brainfed.formats.document import Document
 from brainfed.formats.erasure import Erasure, ErasureReason
@@ -21,6 +30,7 @@ from brainfed.steps.exchange import export
 from brainfed.steps.purge import purge
 from brainfed.steps.release import Released, release
 from brainfed.steps.release_facts import WHY
+from brainfed.steps.rotate import rotate
 from brainfed.steps.train import train_round
 from tests.approving import DAY, an_approving_federation, let_go, ready
 from tests.builders import a_plan, write_dataset
@@ -320,6 +330,15 @@ def test_without_an_update_or_at_another_party_there_is_nothing_to_release(small
         release(small.sites["hospital-a"], today=DAY)
     with pytest.raises(WrongRoleError):
         release(small.coordinator, today=DAY)
+
+
+def test_a_key_that_the_roster_does_not_name_yet_lets_nothing_leave(small: Small) -> None:
+    site = small.sites["hospital-a"]
+    train(site)
+    rotate(site)
+    with pytest.raises(NotReadyError, match="another key") as caught:
+        release(workspace.find(site.root))
+    assert "brainfed admit" in str(caught.value.hint)
 
 
 def test_without_cases_the_membership_test_says_that_it_cant_be_measured(small: Small) -> None:

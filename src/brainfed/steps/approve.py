@@ -88,8 +88,19 @@ def update_to_leave(place: Workspace, known: Federation) -> Path:
     """The site's update of the open round.
 
     Raises:
-        NotReadyError: There is none yet.
+        StrangerError: The roster doesn't name this site.
+        NotReadyError: There is none yet, or it can't leave yet, since the site's key is another.
     """
+    entry = known.principal(Role.SITE, place.name)
+    if entry.public_key != place.public_key():
+        raise NotReadyError(
+            "The roster names another key of this site, so no update can leave now",
+            expected=entry.public_key.fingerprint,
+            found=place.public_key().fingerprint,
+            where=place.key_path,
+            hint="`brainfed export --to FOLDER` takes the new enrolment to the coordinator, who "
+            "runs `brainfed admit`; then import the new roster",
+        )
     number = rounds.open_round(place)
     path = rounds.update_path(place, known, number, place.name) if number else None
     if path is None:
