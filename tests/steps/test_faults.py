@@ -412,6 +412,7 @@ ELSEWHERE = {
     ("formats/case_file.py", "File"): "HDF5, into memory",
     ("formats/scan.py", "WriteImage"): "SimpleITK opens files itself, under a name of atomic's",
     ("formats/workspace.py", "chmod"): "closes a folder that was there before",
+    ("steps/doctor.py", "tempfile.TemporaryDirectory"): "where its own folder can't be written",
     ("cli/app.py", "open"): "standard output to nowhere, when its reader has gone",
 }
 CHANGES = {
@@ -441,7 +442,8 @@ def _change(call: ast.Call) -> str | None:
         return None
     if owner == "atomic":
         return None
-    if owner in {"shutil", "tempfile"} and name not in {"get_terminal_size", "gettempdir", "which"}:
+    reading = {"disk_usage", "get_terminal_size", "gettempdir", "which"}
+    if owner in {"shutil", "tempfile"} and name not in reading:
         return f"{owner}.{name}"
     if name in CHANGES or (owner, name) in {("os", "remove"), ("torch", "save"), ("np", "save")}:
         return name

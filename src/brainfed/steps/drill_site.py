@@ -6,7 +6,7 @@ The real data folder is read through links; what a step would write there, it wr
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from brainfed.core.labels import LabelProtocol
 from brainfed.core.phantom import Scanner
@@ -104,7 +104,7 @@ def _train(room: Room, place: Workspace, known: Federation) -> str:
     if not known.first_plan.network.n_dimensions:
         with atomic.scratch_folder(place.root / "weights") as folder:
             path = folder / "random.safetensors"
-            save_file(random_tensors(known.table), path)
+            atomic.write_bytes(path, save(random_tensors(known.table)))
             is_declared = not dataset.index_path(place.data).exists()
             take_update(place, path, Counts(1, 1, 1) if is_declared else None)
         return "random weights stand for what your own program trains"
