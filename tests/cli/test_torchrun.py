@@ -35,6 +35,7 @@ def own_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_update_that_one_makes_but_for_rounding(tmp_path: Path) -> None:
     plan = a_quick_plan()
     place = a_joined_site(tmp_path / "several", plan)

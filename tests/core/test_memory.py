@@ -71,7 +71,10 @@ def measured_bytes(plan: Plan) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts memory as Linux does")
-@pytest.mark.parametrize("changes", [IN_2D, IN_3D], ids=["2-D", "3-D"])
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(IN_2D, id="2-D"), pytest.param(IN_3D, id="3-D", marks=pytest.mark.slow)],
+)
 def test_the_estimate_is_within_a_half_of_the_measured_peak(changes: dict[str, object]) -> None:
     plan = a_plan(**changes)
     assert 2 / 3 < training_bytes(plan) / measured_bytes(plan) < 3 / 2

@@ -60,7 +60,7 @@ def motions(draw: st.DrawFn) -> Matrix:
     return simulator.a_motion(np.random.default_rng(seed), 180, 100)
 
 
-@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("hard", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_moved_head_is_found_within_half_a_millimetre(hard: bool) -> None:
     truth, points = native(hard).truth[Modality.T2], native(hard).brain_points
     assert error_mm(native(hard).truth[REFERENCE], truth, points) > 4  # the headers are off
@@ -112,6 +112,7 @@ def thinned(scan: Prepared) -> Prepared:
     )
 
 
+@pytest.mark.slow
 def test_noise_is_no_head_that_could_be_found() -> None:
     fixed = thinned(prepared(hard=False, modality=REFERENCE))
     noise = np.random.default_rng(1).random(fixed.values.shape).astype(np.float32)

@@ -271,6 +271,7 @@ def test_a_cluster_without_a_gpu_is_refused_where_one_is_asked_for(
         pass
 
 
+@pytest.mark.slow
 def test_what_computes_goes_to_a_worker_with_a_gpu_alone(
     lonely: str, folder: Path, tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ def move_cases_away(site: Path) -> None:
     (site / "data" / "split.json").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_changed_plan_redoes_only_what_it_must(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +292,7 @@ def words_of(path: Path) -> str:
     return re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_of_a_nominal_spacing_no_distance_and_no_volume_is_said(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
