@@ -1,11 +1,13 @@
 """Which scores a claim is judged on: worked out by hand from scores that are formulas."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from brainfed.core.claims import Claim, Verdict
-from brainfed.core.contenders import Contender
+from brainfed.core.contenders import Contender, Run, Training
+from brainfed.formats import simulation
 from brainfed.formats.simulation import HandOver
 from brainfed.steps.simulation_arms import Arm, Protocol
 from brainfed.steps.simulation_claims import drops_of, findings
@@ -158,6 +160,25 @@ def test_the_best_rate_is_chosen_on_validation_of_the_first_repeat(tmp_path: Pat
     assert claims_of(told, 1)["fl-above-ciil"].estimate == pytest.approx(0.04 - 0.1)
     assert claims_of(told, 0)["fl-above-ciil"].estimate == pytest.approx(0.04)
     assert told.missing == ()
+
+
+def test_the_rate_of_a_relay_is_chosen_by_the_weights_that_it_chose(tmp_path: Path) -> None:
+    """Not by what its last site hands on: the engine runs the other repeats by the same rule."""
+
+    def likes_it_high(asked: Asked) -> float:
+        return level(asked) + (0.1 if asked.rate == 0.003 else 0)
+
+    simulated(tmp_path, score=likes_it_high, rates=(0.001, 0.003))
+    for result in simulation.read_results(tmp_path):
+        if result.training is Training.IIL and result.rate == 0.003:
+            (outcome,) = result.outcomes
+            *points, last = outcome.points
+            forgot = replace(last, validation=tuple(replace(s, dice=0) for s in last.validation))
+            changed = replace(outcome, points=(*points, forgot), chosen=len(points) - 1)
+            run = Run(result.training, result.repeat, result.epochs, result.rate)
+            simulation.write_result(tmp_path, run.name, replace(result, outcomes=(changed,)))
+    (iil,) = (arm for arm in read(tmp_path).best if arm.contender is Contender.IIL)
+    assert iil.rate == 0.003
 
 
 def test_a_repeat_at_the_best_rate_that_has_not_ended_is_missing(tmp_path: Path) -> None:

@@ -167,6 +167,19 @@ def point_mean(point: Point, measured: Measured = dice) -> float:
     return statistics.fmean(patient_values(point.validation, measured).values())
 
 
+def validation_dice(result: RunResult, contender: Contender) -> float | None:
+    """What a rate is chosen by: the mean over the validation patients of the chosen weights.
+
+    Of `local` the mean over all sites' weights; None where the run isn't one of the contender.
+    """
+    means = [
+        point_mean(_chosen(outcome))
+        for outcome in result.outcomes
+        if outcome.contender is contender
+    ]
+    return statistics.fmean(means) if means else None
+
+
 def _chosen(outcome: Outcome) -> Point:
     return outcome.points[outcome.chosen]
 

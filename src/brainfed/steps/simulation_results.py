@@ -12,7 +12,7 @@ from brainfed.formats import simulation
 from brainfed.formats.simulation import Outcome, RunResult, Settings
 from brainfed.formats.simulation_findings import run_of
 from brainfed.plan import Plan, parse
-from brainfed.steps.simulation_arms import Arm, ArmRun, Protocol
+from brainfed.steps.simulation_arms import Arm, ArmRun, Protocol, validation_dice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +137,8 @@ def _best(settings: Settings, arms: Iterable[Arm]) -> tuple[Arm, ...]:
     order = {rate: -place for place, rate in enumerate(settings.rates)}
 
     def rank(arm: Arm) -> tuple[float, int]:
-        first = next((run for run in arm.runs if run.result.repeat == 0), None)
-        mean = None if first is None else first.mean(Protocol.PAPER)
+        first = next((run.result for run in arm.runs if run.result.repeat == 0), None)
+        mean = None if first is None else validation_dice(first, arm.contender)
         return (-1.0 if mean is None else mean, order[arm.rate])
 
     return tuple(max(tried, key=rank) for tried in by_kind.values())

@@ -6,7 +6,6 @@ run is refused before any is begun.
 
 import hashlib
 import itertools
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from brainfed.plan import Plan
 from brainfed.steps.preprocess import Wish
 from brainfed.steps.simulated_party import Machine
 from brainfed.steps.simulated_run import LEAD
+from brainfed.steps.simulation_arms import validation_dice
 from brainfed.steps.simulation_data import Prepared, counts_of, prepare
 
 
@@ -84,7 +84,7 @@ class Setting:
                 (dice, -self.settings.rates.index(result.rate), result.rate)
                 for result in results
                 if (result.repeat, result.epochs) == (0, epochs)
-                if (dice := _validation_dice(result, contender)) is not None
+                if (dice := validation_dice(result, contender)) is not None
             )[-1]
             for contender in self.request.contenders
             for epochs in (self.settings.epochs if contender is Contender.FL else (1,))
@@ -246,13 +246,3 @@ def _by_site(partition: Partition, prepared: Prepared) -> dict[str, dict[str, Su
     for patient, assigned in sorted(partition.items()):
         sites.setdefault(assigned.site, {})[prepared.ids[patient]] = assigned.subset
     return sites
-
-
-def _validation_dice(result: RunResult, contender: Contender) -> float | None:
-    """Mean over patients and regions of the chosen weights, of `local` over all sites' weights."""
-    means = [
-        statistics.fmean(score.dice for score in outcome.points[outcome.chosen].validation)
-        for outcome in result.outcomes
-        if outcome.contender is contender
-    ]
-    return statistics.fmean(means) if means else None
