@@ -16,7 +16,7 @@ from brainfed.formats.workspace import Workspace
 from tests.steps.joined import a_joined_site, a_quick_plan
 
 SECONDS = 120
-STEPS = 350
+STEPS = 220
 """Small ones, so many that training is still going on when it is stopped."""
 
 COMMAND = """
