@@ -30,6 +30,9 @@ from brainfed.errors import PlanError, UsageError
 
 MAX_PLAN_BYTES = 262_144
 """The tensors of a large external network take a line of some 70 bytes each."""
+MAX_TOTAL_WEIGHT = 2**29
+"""No total of the weights of one mean, and so no count of a site, reaches it: below it every
+product of a weight and a float32 is exact in float64 (`core.averaging`)."""
 SLUG = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 """Names of plans, sites and coordinators: safe in file names on FAT32, exFAT and Windows."""
 
@@ -573,7 +576,7 @@ class Participation(Section):
 
     quorum_sites: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Fewest sites whose updates close a round; a relay needs the one whose turn it is."""
-    quorum_patients: Annotated[int, Field(ge=0, lt=2**29), _Since(2)] = 0
+    quorum_patients: Annotated[int, Field(ge=0, lt=MAX_TOTAL_WEIGHT), _Since(2)] = 0
     """Fewest patients that these sites' updates were trained on, together."""
     floor: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Fewest patients that a published figure may stand for."""

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainfed.errors import MalformedError
-
-MAX_TOTAL_WEIGHT = 2**29
+from brainfed.plan import MAX_TOTAL_WEIGHT
 
 Values = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from brainfed.core import canonical, sshsig
 from brainfed.errors import MalformedError, TooLargeError, UsageError, WrongRoundError
 from brainfed.formats import atomic, signature
-from brainfed.plan import SLUG, check_name
+from brainfed.plan import MAX_TOTAL_WEIGHT, SLUG, check_name
 
 MAX_JSON_BYTES = 4 * 2**20
 FORMAT: Literal[1] = 1
@@ -45,10 +45,7 @@ PartyName = Annotated[
 ApproverName = Annotated[
     str, Field(pattern=SLUG[:-1] + r"\.release$"), AfterValidator(_usable_name)
 ]
-MAX_COUNT = 2**29
-"""No count, and no total of the weights in one mean, reaches it: `core.averaging` says why. That
-module needs NumPy, reading a file doesn't; so it stands here once more."""
-Count = Annotated[int, Field(ge=0, lt=MAX_COUNT)]
+Count = Annotated[int, Field(ge=0, lt=MAX_TOTAL_WEIGHT)]
 
 
 def _real_day(text: str) -> str:

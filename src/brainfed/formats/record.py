@@ -9,7 +9,6 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from brainfed.formats.document import (
-    MAX_COUNT,
     Belonging,
     Count,
     Day,
@@ -19,7 +18,7 @@ from brainfed.formats.document import (
     Name,
     PlanVersion,
 )
-from brainfed.plan import Rule, WeightBy
+from brainfed.plan import MAX_TOTAL_WEIGHT, Rule, WeightBy
 
 
 class InputStatus(StrEnum):
@@ -95,7 +94,7 @@ class Record(Belonging):
         senders = [entry.sender for entry in self.inputs]
         if senders != sorted(set(senders)):
             raise ValueError("inputs sorted by sender, each once")
-        if sum(entry.weight for entry in self.inputs) >= MAX_COUNT:
+        if sum(entry.weight for entry in self.inputs) >= MAX_TOTAL_WEIGHT:
             raise ValueError("weights with a total under 2^29")
         if (self.supersedes is None) != (self.edition == 1):
             raise ValueError("supersedes exactly where the edition is above 1")

@@ -229,7 +229,7 @@ def read_settings(folder: Path) -> Settings:
         NotReadyError: There is none.
         ConflictError: It is damaged.
     """
-    settings: Settings = _read(folder / NAME, _SETTINGS)
+    settings: Settings = read_checked(folder / NAME, _SETTINGS)
     return settings
 
 
@@ -251,7 +251,7 @@ def read_result(folder: Path, run_name: str) -> RunResult | None:
         ConflictError: The file is damaged.
     """
     path = result_path(folder, run_name)
-    result: RunResult | None = _read(path, _RESULT) if path.exists() else None
+    result: RunResult | None = read_checked(path, _RESULT) if path.exists() else None
     return result
 
 
@@ -261,10 +261,26 @@ def read_results(folder: Path) -> tuple[RunResult, ...]:
     Raises:
         ConflictError: A file is damaged.
     """
-    return tuple(_read(path, _RESULT) for path in sorted((folder / "results").glob("*.json")))
+    return tuple(
+        read_checked(path, _RESULT) for path in sorted((folder / "results").glob("*.json"))
+    )
 
 
-def _read(path: Path, adapter: TypeAdapter[Any]) -> Any:
+AGAIN = "remove it and run `brainfed simulate` again: what it was made of is still there"
+
+
+def read_checked(path: Path, adapter: TypeAdapter[Any], *, hint: str = AGAIN) -> Any:
+    """A JSON file of a simulation.
+
+    Args:
+        path: The file.
+        adapter: What it must be.
+        hint: What to do where it is damaged.
+
+    Raises:
+        NotReadyError: There is none.
+        ConflictError: It is damaged.
+    """
     try:
         return adapter.validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -278,5 +294,5 @@ def _read(path: Path, adapter: TypeAdapter[Any]) -> Any:
             expected=first["msg"],
             found=".".join(str(part) for part in first["loc"]),
             where=path,
-            hint="remove it and run `brainfed simulate` again: what it was made of is still there",
+            hint=hint,
         ) from None

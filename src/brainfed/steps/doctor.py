@@ -65,6 +65,10 @@ def doctor(
     found: list[Checked] = [] if wrong is None else [wrong]
     with _scratch(folder) as (scratch, refused):
         found += [] if refused is None else [refused]
+        on_disk = [
+            ("file system", lambda: machine.file_system(scratch)),
+            ("write speed", lambda: machine.write_speed(scratch)),
+        ]
         tries = [
             ("Python", software.python),
             ("brainfed", lambda: software.brainfed(plan)),
@@ -73,14 +77,12 @@ def doctor(
             ("GPU", machine.gpu),
             ("memory", lambda: machine.memory(plan, chosen)),
             ("disk", lambda: machine.disk(folder, place, known, plan)),
+            *(on_disk if refused is None else ()),
             ("clock", lambda: machine.clock(place, known, now)),
             ("ssh-keygen", software.ssh_keygen),
             ("a signature", lambda: software.sign(scratch)),
             ("a training step", lambda: training.tiny_step(chosen)),
         ]
-        if refused is None:
-            tries.insert(7, ("file system", lambda: machine.file_system(scratch)))
-            tries.insert(8, ("write speed", lambda: machine.write_speed(scratch)))
         if plan is not None:
             tries.append(("an epoch", lambda: training.epoch(plan, place, chosen)))
         for number, (what, check) in enumerate(tries, start=1):

@@ -211,7 +211,9 @@ def _plan_of(place: Workspace, path: Path | None) -> Plan:
         raise NotReadyError(
             "There is no plan to rehearse yet",
             where=place.root,
-            hint="give one: `brainfed drill --plan PLAN`",
+            hint="give one: `brainfed drill FOLDER --plan PLAN`"
+            if place.role is Role.COORDINATOR
+            else "give one: `brainfed drill --plan PLAN`",
         )
     return federation.load(place).plans[-1].plan
 

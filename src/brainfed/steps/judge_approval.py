@@ -33,9 +33,8 @@ def judge_approval(content: Approval, signed: Signed, party: Party) -> Outcome:
             return Outcome(Verdict.ALREADY, what, signed.digest)
         if not approval.counts(there, party.known.roster) or told.update not in sites:
             continue
-        if (
-            told.update == content.update
-        ):  # approved once more, on another day or after another page
+        if told.update == content.update:
+            # Approved once more, on another day or after another page.
             return Outcome(Verdict.ALREADY, what, signed.digest)
         raise ConflictError(
             f"Two approvals in one place: {content.sender} lets two updates leave",

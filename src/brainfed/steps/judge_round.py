@@ -1,6 +1,5 @@
 """What the weight files of a round mean to a party: updates, global weights. No disk."""
 
-from brainfed.core.averaging import MAX_TOTAL_WEIGHT
 from brainfed.errors import (
     ConflictError,
     MalformedError,
@@ -11,7 +10,7 @@ from brainfed.formats.manifest import Kind, Manifest
 from brainfed.formats.roster import Role
 from brainfed.formats.shelf import Lying, records_of, weights_of
 from brainfed.formats.weights import WeightsFile
-from brainfed.plan import WeightBy
+from brainfed.plan import MAX_TOTAL_WEIGHT, WeightBy
 from brainfed.steps import judge_approval
 from brainfed.steps.turns import check_turn
 from brainfed.steps.verdict import Outcome, Party, Verdict

@@ -72,7 +72,8 @@ def release(
     there = _there(place, known, update)
     already = there is not None
     if there is None:
-        there = _put(place, known, update, device=device, today=today, progress=progress)
+        made = _made(place, known, update, device=device, today=today, progress=progress)
+        there = _put(place, known, update, made)
     plan = known.plan_of(there.round)
     return Released(
         release=there,
@@ -108,17 +109,8 @@ def _there(place: Workspace, known: Federation, update: Path) -> Release | None:
     return found if found.files == release_facts.leaving(place, known) else None
 
 
-def _put(
-    place: Workspace,
-    known: Federation,
-    update: Path,
-    *,
-    device: str | None,
-    today: date | None,
-    progress: Progress,
-) -> Release:
-    """Make the release and put it in place: the page, the JSON, its signature."""
-    made = _made(place, known, update, device=device, today=today, progress=progress)
+def _put(place: Workspace, known: Federation, update: Path, made: Release) -> Release:
+    """Put a release in place: the page, the JSON, which names the page, and its signature."""
     path, page = rounds.release_paths(place, update)
     key = place.private_key() if place.has_private_key else None
     atomic.remove(signature.signature_path(path))

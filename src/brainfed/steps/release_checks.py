@@ -32,6 +32,7 @@ from brainfed.formats.release import Check, Result, Told
 from brainfed.formats.scores import Scores
 from brainfed.formats.workspace import Workspace
 from brainfed.steps.outgoing import Outgoing
+from brainfed.steps.release_facts import NOT_TO_LEAVE
 
 BLOCK_BYTES = 2**20
 RARE = 1e-3
@@ -80,7 +81,7 @@ def check_form(place: Workspace, known: Federation, update: Path) -> tuple[Check
 
 def check_floor(numbers: Sequence[Told]) -> Check:
     """Whether any figure stands for fewer patients than the floor lets it."""
-    wrong = [f"{told.file}, {told.field}" for told in numbers if "should not leave" in told.floor]
+    wrong = [f"{told.file}, {told.field}" for told in numbers if told.floor.endswith(NOT_TO_LEAVE)]
     return Check(
         what="No figure stands for fewer patients than the floor of the plan and of this site",
         result=Result.FOUND if wrong else Result.PASSED,
@@ -128,7 +129,10 @@ def check_names(place: Workspace, known: Federation, files: Sequence[Outgoing]) 
             "can't be searched for: chance puts them into any file."
         )
     if ordinary:
-        details.append(f"{len(ordinary)} of them every such file has, such as the site's own name.")
+        details.append(
+            f"Not searched for: {len(ordinary)} of them every such file has, such as the site's "
+            "own name."
+        )
     details.append("This finds accidents, not intent. Digests and signatures were left out.")
     return Check(
         what="No case id, patient id, real name, folder or file name that this workspace knows "

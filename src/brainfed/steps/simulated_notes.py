@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from brainfed.core.training import n_steps_of
-from brainfed.errors import ConflictError
-from brainfed.formats import atomic
+from brainfed.formats import atomic, simulation
 from brainfed.formats.simulation import HandOver, SiteCounts
 from brainfed.plan import Training
 from brainfed.steps.simulated_party import Row
@@ -74,18 +73,12 @@ def read(folder: Path) -> Notes:
     path = folder / NAME
     if not path.exists():
         return Notes()
-    try:
-        return _NOTES.validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConflictError(
-            f"{NAME} of a run is damaged",
-            expected=first["msg"],
-            found=".".join(str(part) for part in first["loc"]),
-            where=path,
-            hint=f"remove the folder {folder.name} and run `brainfed simulate` again: this run "
-            "begins anew, the others stay",
-        ) from None
+    again = (
+        f"remove the folder {folder.name} and run `brainfed simulate` again: this run begins anew, "
+        "the others stay"
+    )
+    notes: Notes = simulation.read_checked(path, _NOTES, hint=again)
+    return notes
 
 
 def write(folder: Path, notes: Notes) -> None:
